@@ -1,0 +1,20 @@
+#!/bin/bash
+# Lists the verbs.
+set -euo pipefail
+cat <<'TEXT'
+./dev VERB: everything that this tree can do. Works on a bare Debian 12 (root or sudo installs what is missing).
+
+  run                 install, fetch, build, start a server on 127.0.0.1:8080, deploy a model, ask it twice
+  stop                end that server
+  test                everything that must hold: the tree's rules, unit tests under ASan, end-to-end tests
+  bench [ARGS]        build release and measure (bench/run.sh)
+  build [PRESET]      build one preset: release (default), dev, tsan, fuzz
+  fuzz [SECONDS]      run each fuzz target for SECONDS (default 30) from its corpus
+  fmt [--check]       format the C++ files, or say which are not
+  lint                the tree's rules and the format
+  package             a Debian package and a tarball in dist/
+  setup               install the missing system packages, fetch the pinned dependencies
+  models [--all]      fetch and convert the example models (--all: the 90 MB text model too)
+
+Logs of long steps are in build/logs/. MAYFLY_DEPS=DIR keeps fetched dependencies elsewhere than .deps/.
+TEXT

@@ -1,0 +1,77 @@
+#!/bin/bash
+# package: dist/mayfly_VERSION_amd64.deb and dist/mayfly-VERSION-linux-amd64.tar.gz from the release build.
+# The program finds the model runtime beside itself in ../lib/mayfly, in both.
+source "$(dirname "$0")/lib.sh"
+verb setup build
+version=$(version)
+library=$DEPS/onnxruntime/libonnxruntime.so.1.32.0
+stage=$ROOT/build/package
+dist=$ROOT/dist
+rm -rf "$stage"
+mkdir -p "$stage/deb/DEBIAN" "$dist"
+
+stripped() { install -m 0755 "$1" "$2" && strip --strip-debug "$2"; }
+
+# package_of PATH: the Debian package that owns a library (with merged /usr the same file has two names).
+package_of() {
+  local real
+  real=$(readlink -f "$1")
+  { dpkg -S "$1" "$real" "${real#/usr}" 2>/dev/null || true; } | head -n 1 | sed 's/: .*//'
+}
+
+# depends FILE...: what the files need of Debian. For each library that a file names, the package that owns it and the oldest
+# version with its interface, as the package itself declares (dpkg's shlibs files).
+depends() {
+  local file soname path package declared
+  for file in "$@"; do
+    while read -r soname; do
+      path=$(ldd "$file" | awk -v n="$soname" '$1 == n && $3 ~ /^\// { print $3 }')
+      [ -n "$path" ] || continue
+      package=$(package_of "$path")
+      [ -n "$package" ] || { echo "no Debian package owns $path" >&2; return 1; }
+      declared=$(awk -v n="$soname" '$1 ".so." $2 == n { sub(/^[^ ]+ [^ ]+ /, ""); print; exit }' \
+        "/var/lib/dpkg/info/$package.shlibs" 2>/dev/null || true)
+      echo "${declared:-${package%%:*}}"
+    done < <(readelf -d "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+  done | sort -u | paste -sd, | sed 's/,/, /g'
+}
+
+build_deb() {
+  local deb=$stage/deb
+  install -d "$deb"/usr/bin "$deb"/usr/lib/mayfly "$deb"/lib/systemd/system "$deb"/usr/share/doc/mayfly
+  stripped "$MAYFLY" "$deb/usr/bin/mayfly"
+  install -m 0644 "$library" "$deb/usr/lib/mayfly/"
+  install -m 0644 deploy/systemd/mayfly.service "$deb/lib/systemd/system/"
+  install -m 0644 THIRD_PARTY_NOTICES.md "$deb/usr/share/doc/mayfly/NOTICES"
+  install -m 0644 "${library%/*}/ThirdPartyNotices.txt" "$deb/usr/share/doc/mayfly/ThirdPartyNotices.txt"
+  printf 'Mayfly is licensed under the Apache License 2.0 (/usr/share/common-licenses/Apache-2.0).\n%s\n' \
+    'What it contains or needs of others is named in NOTICES.' >"$deb/usr/share/doc/mayfly/copyright"
+  install -m 0755 deploy/deb/postinst deploy/deb/prerm deploy/deb/postrm "$deb/DEBIAN/"
+  cat >"$deb/DEBIAN/control" <<CONTROL
+Package: mayfly
+Version: $version
+Architecture: amd64
+Maintainer: The Mayfly authors <mayfly@localhost>
+Section: net
+Priority: optional
+Depends: $(depends "$deb/usr/bin/mayfly" "$deb/usr/lib/mayfly/$(basename "$library")"), adduser
+Description: serverless inference platform
+ Deploy a trained model and have a URL; instances start in milliseconds when
+ requests come, each in a sandbox of its own, and vanish when they stop.
+CONTROL
+  dpkg-deb --root-owner-group --build "$deb" "$dist/mayfly_${version}_amd64.deb"
+}
+
+build_tarball() {
+  local name=mayfly-$version-linux-amd64
+  local tree=$stage/$name
+  install -d "$tree/bin" "$tree/lib/mayfly"
+  install -m 0755 "$stage/deb/usr/bin/mayfly" "$tree/bin/"
+  install -m 0644 "$library" "$tree/lib/mayfly/"
+  install -m 0644 LICENSE THIRD_PARTY_NOTICES.md "${library%/*}/ThirdPartyNotices.txt" deploy/systemd/mayfly.service "$tree/"
+  tar -C "$stage" --owner=0 --group=0 --sort=name -czf "$dist/$name.tar.gz" "$name"
+}
+
+step package-deb "Debian package" build_deb
+step package-tar "tarball" build_tarball
+ls -l "$dist"

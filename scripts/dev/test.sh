@@ -1,0 +1,17 @@
+#!/bin/bash
+# test: everything that must hold, from nothing. The tree's own rules, unit tests under ASan and UBSan (build/dev), then
+# end-to-end tests against the release binary with real clients (build/release, label e2e).
+source "$(dirname "$0")/lib.sh"
+bash scripts/check_tree.sh
+verb setup models
+step test-python "Python clients for the end-to-end tests" make_venv "$DEPS/venv-test" "$ROOT/scripts/test-requirements.txt"
+build_preset dev
+build_preset release
+
+failed=()
+title "unit tests (ASan, UBSan)"
+ctest --test-dir build/dev --output-on-failure -j2 -LE e2e || failed+=(unit)
+title "end-to-end tests (release)"
+MAYFLY_TEST_PYTHON=$DEPS/venv-test/bin/python \
+  ctest --test-dir build/release --output-on-failure --no-tests=error -L e2e || failed+=(end-to-end)
+[ "${#failed[@]}" -eq 0 ] || die "failed: ${failed[*]} tests"

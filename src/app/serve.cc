@@ -1,0 +1,298 @@
+// `mayfly serve`: split off the launcher, confine this process, build the parts, run until SIGTERM, drain.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <filesystem>
+
+#include "app/app.h"
+#include "control/control.h"
+#include "gateway/gateway.h"
+#include "gateway/http1/server.h"
+#include "launcher/client.h"
+#include "launcher/launcher.h"
+#include "node/node.h"
+#include "runtimes/zygote/zygote.h"
+#include "sandbox/narrow.h"
+#include "tensor/json.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::uint32_t kDefaultUid = 64999;  // where no user "mayfly" exists: an id that Debian leaves free
+constexpr char kConfinedData[] = "/data";
+constexpr char kLibraryName[] = "libonnxruntime.so.1.32.0";
+
+struct Listen {
+  std::string address;
+  std::uint16_t port = 0;
+  bool loopback = false;
+};
+
+Result<Listen> parse_listen(const std::string& text) {
+  const auto colon = text.rfind(':');
+  Listen out;
+  unsigned port = 0;
+  const char* end = text.data() + text.size();
+  if (colon == std::string::npos || std::from_chars(text.data() + colon + 1, end, port).ptr != end || colon + 1 == text.size() || port > 65535) {
+    return invalid("invalid_listen", "--listen \"{}\": expected ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", text);
+  }
+  out.address = text.substr(0, colon);
+  if (out.address.size() > 2 && out.address.front() == '[') out.address = out.address.substr(1, out.address.size() - 2);
+  if (out.address == "localhost") out.address = "127.0.0.1";
+  out.port = static_cast<std::uint16_t>(port);
+  in_addr v4{};
+  in6_addr v6{};
+  if (inet_pton(AF_INET, out.address.c_str(), &v4) == 1) out.loopback = (ntohl(v4.s_addr) >> 24) == 127;
+  else if (inet_pton(AF_INET6, out.address.c_str(), &v6) == 1) out.loopback = IN6_IS_ADDR_LOOPBACK(&v6);
+  else return invalid("invalid_listen", "--listen \"{}\": \"{}\" is not an IP address", text, out.address);
+  return out;
+}
+
+Result<std::uint32_t> server_uid(const std::string& user) {
+  if (const passwd* p = getpwnam(user.empty() ? "mayfly" : user.c_str())) return p->pw_uid;
+  if (user.empty()) return kDefaultUid;
+  return invalid("unknown_user", "--user \"{}\": there is no such user", user);
+}
+
+// The data folder belongs to the server's id; everything in it is its own.
+Status prepare_data_dir(const std::string& dir, std::uint32_t uid) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  fs::create_directories(dir + "/artefacts", ec);
+  if (ec) return make_error(Code::kFailedPrecondition, "data_directory_unusable", "cannot make the data folder {}: {}; choose another with --data", dir, ec.message());
+  struct stat st{};
+  if (stat(dir.c_str(), &st) == 0 && st.st_uid == uid) return Ok{};
+  if (chmod(dir.c_str(), 0700) != 0 || chown(dir.c_str(), uid, uid) != 0) return errno_error(errno, fmt::format("give {} to uid {}", dir, uid));
+  for (const auto& entry : fs::recursive_directory_iterator(dir, ec)) {
+    if (lchown(entry.path().c_str(), uid, uid) != 0) return errno_error(errno, fmt::format("give {} to uid {}", entry.path().string(), uid));
+  }
+  return Ok{};
+}
+
+// Forks the launcher. The caller keeps the returned end.
+Result<Fd> split_off_launcher(const std::string& library, bool require_isolation) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return errno_error(errno, "socketpair");
+  const pid_t pid = fork();
+  if (pid < 0) return errno_error(errno, "fork the launcher");
+  if (pid > 0) {
+    close(pair[1]);
+    return Fd(pair[0]);
+  }
+  dup2(pair[1], 3);
+  syscall(SYS_close_range, 4, ~0U, 0);
+  LauncherOptions o;
+  o.server_socket = 3;
+  o.require_isolation = require_isolation;
+  o.zygote_main = [library](int socket, bool require_all) {
+    ZygoteOptions z;
+    z.socket = socket;
+    z.runtime_library = library;
+    z.require_all = require_all;
+    return zygote_main(z);
+  };
+  _exit(launcher_main(o));
+}
+
+// The runtime's version, once the zygote is primed.
+Result<std::string> await_launcher(int socket) {
+  LaunchEvent e;
+  const Received got = receive_message(socket, &e, sizeof e);
+  if (got.bytes != sizeof e) return make_error(Code::kUnavailable, "launcher_failed", "the launcher ended at its start");
+  e.text[sizeof e.text - 1] = '\0';
+  if (e.kind != LaunchEventKind::kReady) return make_error(Code::kFailedPrecondition, "launcher_failed", "{}", e.text);
+  return std::string(e.text);
+}
+
+class Server {
+ public:
+  Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log)
+      : options_(o), listen_(std::move(listen)), runtime_(std::move(runtime)), log_fd_(std::move(log)), log_(log_fd_.get()),
+        keys_(o.require_keys || !listen_.loopback), launcher_(io_.get_executor(), std::move(launcher), [this](std::string why) { on_launcher_gone(why); }),
+        signals_(io_.get_executor()) {}
+  Result<int> run();
+
+ private:
+  Status open_store();
+  Task<void> start();
+  Task<void> wait_for_end();
+  Task<void> flush_log();
+  void on_launcher_gone(const std::string& why);
+  void fail(const Error& e) {
+    failure_ = e;
+    io_.stop();
+  }
+  void event(std::string_view name, std::string_view detail);
+
+  const ServeOptions& options_;
+  Listen listen_;
+  std::string runtime_;
+  Fd log_fd_;
+  asio::io_context io_{1};
+  Log log_;
+  BlockingPool blocking_{2};
+  KeyRing keys_;
+  LauncherClient launcher_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<PackageStore> packages_;
+  std::unique_ptr<Control> control_;
+  std::unique_ptr<Node> node_;
+  std::unique_ptr<Gateway> gateway_;
+  std::unique_ptr<http1::Http1Server> http_;
+  asio::basic_signal_set<Executor> signals_;
+  std::optional<Error> failure_;
+};
+
+void Server::event(std::string_view name, std::string_view detail) {
+  std::string line = fmt::format(R"({{"time":"{}","event":"{}","detail":)", Log::timestamp(), name);
+  append_json_string(line, detail);
+  log_.event("", line + '}');
+}
+
+void Server::on_launcher_gone(const std::string& why) {
+  fail(make_error(Code::kUnavailable, "launcher_failed", "{}: no instance can be started any more; the server ends so that its supervisor starts it anew", why));
+}
+
+Status Server::open_store() {
+  auto store = open_sqlite_store(kConfinedData);
+  if (!store.ok()) return store.error();
+  store_ = std::move(*store);
+  auto packages = open_package_store(std::string(kConfinedData) + "/packages");
+  if (!packages.ok()) return packages.error();
+  packages_ = std::move(*packages);
+  auto rows = store_->keys();
+  if (!rows.ok()) return rows.error();
+  for (const KeyRow& row : *rows) keys_.add(row);
+  if (!listen_.loopback && keys_.active() == 0) {
+    return make_error(Code::kFailedPrecondition, "keys_required",
+                      "refusing to listen on {} without keys: anyone who reaches it could deploy and read; start on 127.0.0.1, run "
+                      "`mayfly keys create NAME --scopes admin`, then start again", listen_.address);
+  }
+  return Ok{};
+}
+
+Task<void> Server::start() {
+  auto restored = co_await control_->restore();
+  if (!restored.ok()) {
+    fail(restored.error());
+    co_return;
+  }
+  http1::Http1Server::Options o;
+  o.address = listen_.address;
+  o.port = listen_.port;
+  auto http = http1::Http1Server::create(io_.get_executor(), o, *gateway_);
+  if (!http.ok()) {
+    fail(http.error());
+    co_return;
+  }
+  http_ = std::move(*http);
+  http_->start();
+  gateway_->set_ready(true);
+  const std::string at = listen_.address.find(':') == std::string::npos ? listen_.address : '[' + listen_.address + ']';
+  event("listening", fmt::format("http://{}:{}", at, http_->port()));
+}
+
+Task<void> Server::wait_for_end() {
+  auto [ec, signal] = co_await signals_.async_wait(use_result);
+  if (ec) co_return;
+  event("stopping", fmt::format("signal {}; running requests have {} ms", signal, options_.drain_ms));
+  gateway_->set_ready(false);
+  const std::uint64_t until = now_ns() + options_.drain_ms * 1'000'000;
+  if (http_) co_await http_->drain(to_time_point(until));
+  co_await node_->close(until);
+  event("stopped", "");
+  launcher_.close();
+  io_.stop();
+}
+
+Task<void> Server::flush_log() {
+  Timer timer(io_.get_executor());
+  for (;;) {
+    timer.expires_after(std::chrono::milliseconds(200));
+    auto [ec] = co_await timer.async_wait(use_result);
+    if (ec) co_return;
+    if (log_.pending()) log_.flush();
+  }
+}
+
+Result<int> Server::run() {
+  MAYFLY_TRY(open_store());
+  ControlOptions c;
+  c.data_dir = kConfinedData;
+  c.max_package_bytes = options_.max_package_bytes;
+  c.tenant_quota_bytes = options_.tenant_quota_bytes;
+  c.runtime_version = runtime_;
+  control_ = std::make_unique<Control>(io_.get_executor(), c, *store_, *packages_, blocking_, launcher_, log_);
+  node_ = std::make_unique<Node>(io_.get_executor(), launcher_, *control_);
+  control_->attach(*node_);
+  gateway_ = std::make_unique<Gateway>(GatewayOptions{MAYFLY_VERSION}, *control_, *node_, keys_, *store_, *packages_, blocking_, log_);
+  launcher_.run();
+  signals_.add(SIGTERM);
+  signals_.add(SIGINT);
+  asio::co_spawn(io_, start(), asio::detached);
+  asio::co_spawn(io_, wait_for_end(), asio::detached);
+  asio::co_spawn(io_, flush_log(), asio::detached);
+  io_.run();
+  log_.flush();
+  if (failure_) return std::move(*failure_);
+  return 0;
+}
+
+Result<int> serve_or_error(const ServeOptions& o) {
+  auto listen = parse_listen(o.listen);
+  if (!listen.ok()) return listen.error();
+  if (geteuid() != 0) {
+    return make_error(Code::kFailedPrecondition, "needs_root",
+                      "`mayfly serve` starts as root: its launcher makes namespaces and cgroups; the server itself gives up all privileges at once. "
+                      "docs/production.md says what running without root needs");
+  }
+  auto library = find_runtime_library(o.runtime_dir);
+  if (!library.ok()) return library.error();
+  auto uid = server_uid(o.user);
+  if (!uid.ok()) return uid.error();
+  MAYFLY_TRY(prepare_data_dir(o.data_dir, *uid));
+  Fd log(o.log_file.empty() ? dup(2) : open(o.log_file.c_str(), O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0640));
+  if (!log.valid()) return errno_error(errno, fmt::format("open the log {}", o.log_file));
+  auto launcher = split_off_launcher(*library, o.require_isolation);
+  if (!launcher.ok()) return launcher.error();
+  auto runtime = await_launcher(launcher->get());
+  if (!runtime.ok()) return runtime.error();
+  MAYFLY_TRY(confine_server(o.data_dir.c_str(), *uid));
+  // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them down.
+  auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log));
+  return server->run();
+}
+
+}  // namespace
+
+Result<std::string> find_runtime_library(const std::string& runtime_dir) {
+  std::error_code ec;
+  const auto exe = std::filesystem::read_symlink("/proc/self/exe", ec).parent_path();
+  std::vector<std::string> places;
+  if (!runtime_dir.empty()) places = {runtime_dir};
+  else places = {(exe / "../lib/mayfly").string(), (exe / "../lib").string(), std::string(MAYFLY_DEPS_DIR) + "/onnxruntime"};
+  for (const std::string& dir : places) {
+    std::string path = fmt::format("{}/{}", dir, kLibraryName);
+    if (access(path.c_str(), R_OK) == 0) return path;
+  }
+  return make_error(Code::kFailedPrecondition, "runtime_not_found", "cannot find {} in {}; name its folder with --runtime", kLibraryName, fmt::join(places, ", "));
+}
+
+int serve(const ServeOptions& options) {
+  signal(SIGPIPE, SIG_IGN);
+  auto result = serve_or_error(options);
+  if (result.ok()) _exit(*result);
+  fmt::print(stderr, "mayfly: {}\n", result.error().message);
+  _exit(result.error().code == Code::kUnavailable ? 1 : 2);
+}
+
+}  // namespace mayfly

@@ -1,0 +1,36 @@
+#include <unistd.h>
+
+#include "cli/command.h"
+
+namespace mayfly::cli {
+
+void add_serve(CLI::App& app, Context& ctx) {
+  auto* cmd = app.add_subcommand("serve", "run the server on this machine");
+  auto o = std::make_shared<ServeOptions>();
+  if (::geteuid() == 0 && ::access("/var/lib/mayfly", F_OK) == 0) o->data_dir = "/var/lib/mayfly";
+  auto weak = std::make_shared<bool>(false);
+  const CLI::AsSizeValue bytes(true);
+  const std::map<std::string, std::uint64_t> units = {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}};
+  cmd->add_option("--data,--data-dir", o->data_dir, "folder of models, keys and endpoints")->capture_default_str();
+  cmd->add_option("--listen", o->listen, "ADDRESS:PORT; port 0 takes a free one")->capture_default_str();
+  cmd->add_option("--user", o->user, "started as root: the unprivileged user to become");
+  cmd->add_option("--runtime,--runtime-dir", o->runtime_dir, "folder of the model runtime's library");
+  cmd->add_option("--drain", o->drain_ms, "longest wait for running requests at the end [30s]")
+      ->transform(CLI::AsNumberWithUnit(
+          units,
+          CLI::AsNumberWithUnit::Options(CLI::AsNumberWithUnit::CASE_SENSITIVE | CLI::AsNumberWithUnit::UNIT_REQUIRED),
+          "TIME"));
+  cmd->add_flag("--require-keys", o->require_keys, "ask for a key from callers on this machine too");
+  cmd->add_flag("--allow-weak-isolation", *weak, "start although `mayfly doctor` says that sandboxes are incomplete");
+  cmd->add_option("--max-package", o->max_package_bytes, "largest model [4Gi]")->transform(bytes);
+  cmd->add_option("--tenant-quota", o->tenant_quota_bytes, "models of one tenant together [64Gi]")->transform(bytes);
+  cmd->add_option("--log-file", o->log_file, "write the log here instead of to stderr");
+  cmd->footer(examples({"mayfly serve", "mayfly serve --listen 0.0.0.0:8080 --data /var/lib/mayfly --user mayfly",
+                        "mayfly serve --listen 127.0.0.1:0 --drain 5s --max-package 512Mi"}));
+  cmd->callback([&ctx, o, weak] {
+    o->require_isolation = !*weak;
+    ctx.run = [&ctx, o]() -> Result<int> { return ctx.serve(*o); };
+  });
+}
+
+}  // namespace mayfly::cli

@@ -1,0 +1,26 @@
+// What `mayfly serve` may be told on its command line; src/app turns it into a running server. A value.
+// Units are in the names: bytes and milliseconds. Empty strings mean "the server's own choice".
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace mayfly {
+
+struct ServeOptions {
+  std::string data_dir = "./mayfly-data";  // the command line puts /var/lib/mayfly here if root and that folder exists
+  std::string listen = "127.0.0.1:8080";
+  std::string user;                 // unprivileged user to become when started as root
+  bool require_isolation = true;    // refuse to start where an instance's sandbox would be incomplete
+  std::uint64_t drain_ms = 30'000;  // how long a stopping server waits for running requests
+  std::string runtime_dir;          // folder of the model runtime's shared library
+  bool require_keys = false;        // ask for a key from loopback callers too
+  std::uint64_t max_package_bytes = 4ULL << 30;
+  std::uint64_t tenant_quota_bytes = 64ULL << 30;
+  std::string log_file;  // empty: stderr
+};
+
+// Both return the exit status of the process.
+using ServeFunction = int (*)(const ServeOptions&);
+using DoctorFunction = int (*)(bool json);
+
+}  // namespace mayfly

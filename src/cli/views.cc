@@ -1,0 +1,48 @@
+#include "cli/views.h"
+
+#include <chrono>
+
+namespace mayfly::cli {
+
+std::uint64_t unix_ms() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+std::string age(const Json& object, const char* created_ms, std::uint64_t now_ms) {
+  const std::uint64_t at = number(object, created_ms);
+  if (at == 0) return "-";
+  return human_ms(now_ms > at ? now_ms - at : 0);  // the server's clock may be ahead of ours
+}
+
+std::string endpoints_table(const Json& endpoints, std::uint64_t now_ms) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& e : endpoints) {
+    rows.push_back({cell(e, "name"), cell(e, "version"), cell(e, "state"), cell(e, "ready"), cell(e, "instances"),
+                    cell(e, "queued"), cell(e, "requests"), cell(e, "errors"), age(e, "created_ms", now_ms)});
+  }
+  return render_table({"NAME", "VERSION", "STATE", "READY", "INSTANCES", "QUEUED", "REQUESTS", "ERRORS", "AGE"}, rows);
+}
+
+std::string instances_table(const Json& instances) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& i : instances) {
+    rows.push_back({cell(i, "id"), cell(i, "endpoint"), cell(i, "version"), cell(i, "pid"), cell(i, "state"),
+                    human_ms(number(i, "age_ms")), human_ms(number(i, "idle_ms")), cell(i, "requests"),
+                    human_bytes(number(i, "private_bytes"))});
+  }
+  return render_table({"INSTANCE", "ENDPOINT", "VERSION", "PID", "STATE", "AGE", "IDLE", "REQUESTS", "MEMORY"}, rows);
+}
+
+std::string versions_table(const Json& versions, std::uint64_t now_ms) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& v : versions) {
+    const Json& report = member(v, "report");
+    rows.push_back({cell(v, "number"), cell(v, "package").substr(0, 12), age(v, "created_ms", now_ms),
+                    report.contains("artefact_bytes") ? human_bytes(number(report, "artefact_bytes")) : "-",
+                    cell(report, "load_ms"), cell(report, "run_ms")});
+  }
+  return render_table({"VERSION", "PACKAGE", "AGE", "ARTEFACT", "LOAD MS", "RUN MS"}, rows);
+}
+
+}  // namespace mayfly::cli

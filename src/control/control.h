@@ -1,0 +1,92 @@
+// Endpoints and their versions: the route table, deploys, deletes, and what a start of the server restores. One reactor; files, SQL and
+// hashing run on the blocking pool. A deploy is: package → compile job → artefact (fsync, rename) → version in the store →
+// route. Any failure before the store's commit leaves the endpoint as it was.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "async/async.h"
+#include "compile/job.h"
+#include "control/settings.h"
+#include "node/node.h"
+#include "observe/log.h"
+#include "observe/metrics.h"
+#include "store/packages.h"
+#include "store/store.h"
+
+namespace mayfly {
+
+// A version with what only callers' side needs.
+struct ServedVersion {
+  VersionPtr version;
+  EndpointSettings settings;
+  std::string package, report_json;
+  std::uint64_t created_ms = 0;
+};
+using ServedPtr = std::shared_ptr<const ServedVersion>;
+
+struct Endpoint {
+  std::string tenant, name;
+  std::uint64_t created_ms = 0;
+  ServedPtr live;
+  std::map<std::uint32_t, ServedPtr> versions;  // the live one and the one before it
+  EndpointMetrics metrics;
+};
+using EndpointPtr = std::shared_ptr<Endpoint>;
+
+struct ControlOptions {
+  std::string data_dir;
+  std::uint64_t max_package_bytes = 4ULL << 30;
+  std::uint64_t tenant_quota_bytes = 64ULL << 30;
+  std::string runtime_version;               // part of an artefact's key
+};
+
+class Control final : public NodeObserver {
+ public:
+  static constexpr std::uint32_t kKeptVersions = 2;
+  static constexpr int kMaxDeploysAtOnce = 4;
+  Control(Executor ex, ControlOptions options, Store& store, PackageStore& packages, BlockingPool& blocking, LauncherClient& launcher, Log& log)
+      : executor_(ex), options_(std::move(options)), store_(store), packages_(packages), blocking_(blocking), launcher_(launcher), log_(log) {}
+  void attach(Node& node) { node_ = &node; }
+
+  // Restores the route table; rebuilds artefacts that are missing (another CPU, another runtime version).
+  Task<Status> restore();
+  EndpointPtr find(std::string_view tenant, std::string_view name) const;
+  std::vector<EndpointPtr> list(std::string_view tenant) const;
+  std::vector<EndpointPtr> all() const;
+  Task<Result<ServedPtr>> deploy(std::string tenant, std::string name, std::string package, std::string spec_json);
+  Task<Status> remove(std::string tenant, std::string name);
+  // Room left for the tenant's next package, bytes.
+  Task<Result<std::uint64_t>> quota_left(std::string tenant);
+  const ControlOptions& options() const { return options_; }
+
+  void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event, std::string_view detail) override;
+
+ private:
+  Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
+  Task<Result<CompileReport>> build_artefact(std::string package, std::string path);
+  Task<Result<ServedPtr>> deploy_checked(std::string tenant, std::string name, std::string package, EndpointSettings settings);
+  std::string artefact_path(std::string_view package) const;
+  void put(const EndpointPtr& endpoint, ServedPtr served);
+  Task<void> forget_packages(std::vector<std::string> digests);
+
+  Executor executor_;
+  ControlOptions options_;
+  Store& store_;
+  PackageStore& packages_;
+  BlockingPool& blocking_;
+  LauncherClient& launcher_;
+  Log& log_;
+  Node* node_ = nullptr;
+  std::unordered_map<std::string, EndpointPtr> endpoints_;  // key(tenant, name)
+  mutable std::string lookup_;                              // reused, so that a look-up allocates nothing
+  std::unordered_multiset<std::string> deploying_;          // packages of deploys under way: not to be collected
+  int deploys_ = 0;
+};
+
+}  // namespace mayfly

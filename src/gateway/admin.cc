@@ -1,0 +1,220 @@
+// The admin API under /admin/v1/: packages, endpoints and their versions, instances, logs, keys. /openapi.json (pages.cc) describes it.
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "gateway/gateway.h"
+
+namespace mayfly {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string text(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+Json parse_or_null(std::string_view s) {
+  Json j = Json::parse(s, nullptr, false);
+  return j.is_discarded() ? Json() : j;
+}
+
+std::string_view instance_state(const Instance& i) {
+  switch (i.phase()) {
+    case InstancePhase::kStarting: return "starting";
+    case InstancePhase::kReady: return i.busy() > 0 ? "busy" : "idle";
+    case InstancePhase::kEnding:
+    case InstancePhase::kDead: return "ending";
+  }
+  return "ending";
+}
+
+Json instance_row(const Version& v, const Instance& i) {
+  const std::uint64_t now = now_ns();
+  return {{"id", i.id()}, {"endpoint", v.endpoint}, {"version", v.number}, {"pid", i.pid()}, {"state", instance_state(i)},
+          {"age_ms", (now - i.spawned_ns()) / 1'000'000}, {"idle_ms", i.busy() > 0 ? 0 : (now - i.last_used_ns()) / 1'000'000},
+          {"requests", i.requests()}, {"memory_bytes", i.memory_bytes()}};
+}
+
+Json instances_of(const Node& node, const Endpoint& e) {
+  Json out = Json::array();
+  for (const auto& [number, s] : e.versions) {
+    if (const Pool* p = node.find(*s->version)) {
+      for (const auto& i : p->instances()) out.push_back(instance_row(p->version(), *i));
+    }
+  }
+  return out;
+}
+
+Json summary(const Node& node, const Endpoint& e) {
+  std::uint32_t instances = 0, ready = 0, queued = 0;
+  for (const auto& [number, s] : e.versions) {
+    const Pool* p = node.find(*s->version);
+    if (p == nullptr) continue;
+    queued += p->waiting();
+    for (const auto& i : p->instances()) {
+      ++instances;
+      ready += i->phase() == InstancePhase::kReady ? 1 : 0;
+    }
+  }
+  const char* state = ready > 0 ? "warm" : instances > 0 ? "starting" : "cold";
+  return {{"name", e.name}, {"version", e.live->version->number}, {"state", state}, {"instances", instances}, {"ready", ready}, {"queued", queued},
+          {"requests", e.metrics.requests}, {"errors", e.metrics.errors}, {"cold_starts", e.metrics.cold}, {"created_ms", e.created_ms}};
+}
+
+std::uint64_t query_number(std::string_view query, std::string_view key, std::uint64_t otherwise) {
+  while (!query.empty()) {
+    const auto amp = query.find('&');
+    const std::string_view pair = query.substr(0, amp);
+    query = amp == std::string_view::npos ? "" : query.substr(amp + 1);
+    if (pair.substr(0, key.size()) != key || pair.substr(key.size(), 1) != "=") continue;
+    std::uint64_t n = otherwise;
+    std::from_chars(pair.data() + key.size() + 1, pair.data() + pair.size(), n);
+    return n;
+  }
+  return otherwise;
+}
+
+std::uint64_t unix_ms() {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+}
+
+}  // namespace
+
+Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response& rs) {
+  auto fail = [&](const Error& e) { render_error(e, rs); };
+  auto left = co_await control_.quota_left(c.principal.tenant);
+  if (!left.ok()) co_return fail(left.error()), Ok{};
+  if (*left == 0) {
+    co_return fail(make_error(Code::kResourceExhausted, "quota_exceeded", "the packages of tenant \"{}\" fill its quota of {} bytes; delete endpoints",
+                              c.principal.tenant, control_.options().tenant_quota_bytes)), Ok{};
+  }
+  auto upload = packages_.begin(std::min(*left, control_.options().max_package_bytes));
+  if (!upload.ok()) co_return fail(upload.error()), Ok{};
+  for (;;) {
+    auto piece = co_await rq.reader->next();
+    if (!piece.ok()) co_return fail(piece.error()), Ok{};
+    if (piece->empty()) break;
+    auto write = [&] { return (*upload)->write(*piece); };
+    if (auto st = co_await blocking_.run(write); !st.ok()) {
+      rs.close = true;
+      co_return fail(st.error()), Ok{};
+    }
+  }
+  auto finish = [&]() -> Result<std::string> {
+    auto digest = (*upload)->finish();
+    if (digest.ok()) MAYFLY_TRY(store_.note_package(*digest, c.principal.tenant, (*upload)->bytes()));
+    return digest;
+  };
+  auto digest = co_await blocking_.run(finish);
+  if (!digest.ok()) co_return fail(digest.error()), Ok{};
+  rs.body = fmt::format(R"({{"digest":"{}","bytes":{}}})", *digest, (*upload)->bytes());
+  co_return Ok{};
+}
+
+Task<Ok> Gateway::deploy(const Request& rq, RequestContext& c, Response& rs) {
+  Json body = Json::parse(rq.body, nullptr, false);
+  if (!body.is_object() || !body.contains("package") || !body["package"].is_string()) {
+    render_error(invalid("malformed_json", "expected {{\"package\": \"<digest>\", \"spec\": {{…}}}}"), rs);
+    co_return Ok{};
+  }
+  const std::string spec = body.contains("spec") ? text(body["spec"]) : "{}";
+  auto served = co_await control_.deploy(c.principal.tenant, c.name, body["package"].get<std::string>(), spec);
+  if (!served.ok()) {
+    render_error(served.error(), rs);
+    co_return Ok{};
+  }
+  rs.body = text({{"name", c.name}, {"version", (*served)->version->number}, {"url", "/v2/models/" + c.name}, {"report", parse_or_null((*served)->report_json)}});
+  co_return Ok{};
+}
+
+void Gateway::list_endpoints(RequestContext& c, Response& rs) {
+  Json rows = Json::array();
+  for (const EndpointPtr& e : control_.list(c.principal.tenant)) rows.push_back(summary(node_, *e));
+  rs.body = text({{"endpoints", rows}});
+}
+
+void Gateway::show_endpoint(RequestContext& c, Response& rs) {
+  Json out = summary(node_, *c.endpoint);
+  Json versions = Json::array();
+  for (const auto& [number, s] : c.endpoint->versions) {
+    versions.push_back({{"number", number}, {"package", s->package}, {"created_ms", s->created_ms}, {"spec", parse_or_null(settings_to_json(s->settings))},
+                        {"report", parse_or_null(s->report_json)}});
+  }
+  out["versions"] = versions;
+  out["instances"] = instances_of(node_, *c.endpoint);
+  rs.body = text(out);
+}
+
+void Gateway::list_instances(RequestContext& c, Response& rs) {
+  Json rows = Json::array();
+  for (const auto& [version, pool] : node_.pools()) {
+    if (version->tenant != c.principal.tenant) continue;
+    for (const auto& i : pool->instances()) rows.push_back(instance_row(*version, *i));
+  }
+  rs.body = text({{"instances", rows}});
+}
+
+Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
+  if (c.route == Route::kKey) {
+    auto revoke = [this, &c] { return store_.revoke_key(c.name); };
+    if (auto st = co_await blocking_.run(revoke); !st.ok()) co_return render_error(st.error(), rs), Ok{};
+    keys_.revoke(c.name);
+    rs.body = text({{"revoked", c.name}});
+    co_return Ok{};
+  }
+  if (c.method == Method::kGet) {
+    Json rows = Json::array();
+    for (const KeyRow& k : keys_.rows()) {
+      if (k.tenant != c.principal.tenant) continue;
+      Json scopes = Json::array();
+      for (Scope s : {kInvoke, kDeploy, kAdmin}) {
+        if (k.scopes.find(scope_name(s)) != std::string::npos) scopes.push_back(scope_name(s));
+      }
+      rows.push_back({{"id", k.id}, {"name", k.name}, {"scopes", scopes}, {"created_ms", k.created_ms}, {"revoked", k.revoked}});
+    }
+    rs.body = text({{"keys", rows}});
+    co_return Ok{};
+  }
+  Json body = Json::parse(rq.body, nullptr, false);
+  std::vector<std::string> scopes;
+  bool good = body.is_object() && body.contains("name") && body["name"].is_string() && body.contains("scopes") && body["scopes"].is_array();
+  if (good) {
+    for (const Json& s : body["scopes"]) {
+      good = good && s.is_string();
+      if (s.is_string()) scopes.push_back(s.get<std::string>());
+    }
+  }
+  if (!good) co_return render_error(invalid("malformed_json", "expected {{\"name\": \"…\", \"scopes\": [\"invoke\"]}}"), rs), Ok{};
+  auto key = make_key(c.principal.tenant, body["name"].get<std::string>(), scopes, unix_ms());
+  if (!key.ok()) co_return render_error(key.error(), rs), Ok{};
+  auto add = [this, &key] { return store_.add_key(key->row); };
+  if (auto st = co_await blocking_.run(add); !st.ok()) co_return render_error(st.error(), rs), Ok{};
+  keys_.add(key->row);
+  rs.body = text({{"id", key->row.id}, {"key", key->secret_text}, {"name", key->row.name}, {"scopes", scopes}});
+  co_return Ok{};
+}
+
+Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
+  switch (c.route) {
+    case Route::kPackages: co_return co_await upload_package(rq, c, rs);
+    case Route::kVersions: co_return co_await deploy(rq, c, rs);
+    case Route::kKeys:
+    case Route::kKey: co_return co_await keys(rq, c, rs);
+    case Route::kEndpoints: list_endpoints(c, rs); break;
+    case Route::kInstances: list_instances(c, rs); break;
+    case Route::kEndpointLogs:
+      rs.body = text({{"lines", log_.tail(c.name, query_number(rq.head->query, "tail", 100))}});
+      break;
+    default: {
+      if (c.method != Method::kDelete) {
+        show_endpoint(c, rs);
+        break;
+      }
+      auto st = co_await control_.remove(c.principal.tenant, c.name);
+      if (!st.ok()) render_error(st.error(), rs);
+      else rs.body = text({{"deleted", c.name}});
+    }
+  }
+  co_return Ok{};
+}
+
+}  // namespace mayfly

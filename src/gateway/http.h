@@ -1,0 +1,83 @@
+// HTTP as the handlers see it, whatever the wire (HTTP/1.1 now; HTTP/2 shares everything behind this page).
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "async/async.h"
+#include "base/result.h"
+
+namespace mayfly {
+
+enum class Method : std::uint8_t { kGet, kHead, kPost, kPut, kDelete, kOptions, kPatch, kOther };
+
+struct Header { std::string_view name, value; };  // name as sent; compare with iequals
+
+struct RequestHead {
+  Method method = Method::kGet;
+  std::string_view method_text;
+  std::string_view target;       // as sent
+  std::string_view path;         // without the query, not percent-decoded
+  std::string_view query;        // after '?', may be empty
+  std::vector<Header> headers;
+  std::optional<std::uint64_t> content_length;
+  bool chunked = false;
+  bool keep_alive = true;
+  bool expect_continue = false;
+  enum class Encoding : std::uint8_t { kIdentity, kGzip, kDeflate, kUnsupported } encoding = Encoding::kIdentity;
+  std::string_view header(std::string_view name) const;  // "" if absent; case-insensitive
+};
+
+// Streaming access to a body (uploads). Chunks are decoded (chunked, gzip) and bounded by the policy's limit.
+class BodyReader {
+ public:
+  virtual ~BodyReader() = default;
+  // Next piece, valid until the next call; empty at the end. Errors: payload_too_large, body_timeout, malformed_body.
+  virtual Task<Result<std::span<const char>>> next() = 0;
+};
+
+struct Request {
+  const RequestHead* head = nullptr;
+  std::string_view body;          // whole, decoded; empty when streaming
+  BodyReader* reader = nullptr;   // set when the policy asked for streaming
+  std::uint64_t received_ns = 0;  // CLOCK_MONOTONIC, when the head was complete
+  bool loopback = true;           // the peer's address is a loopback address
+};
+
+struct Response {
+  int status = 200;
+  std::string_view content_type = "application/json";  // static storage
+  std::string headers;            // extra complete lines, "Name: value\r\n" each
+  std::string body;               // reused between requests of a connection: clear() keeps capacity
+  bool close = false;
+  void reset() {
+    status = 200; content_type = "application/json"; headers.clear(); body.clear(); close = false;
+  }
+};
+
+// What a handler wants of a body, decided when the head is parsed.
+struct BodyPolicy {
+  std::uint64_t max_bytes = 0;
+  bool streaming = false;
+  std::optional<Error> refuse;    // answer this at once, without reading the body (401, 404, 413 …)
+};
+
+class HttpHandler {
+ public:
+  virtual ~HttpHandler() = default;
+  // Called when the head is complete, before the body is read: routing, authentication, and the early wake happen here.
+  // `cookie` is handed to handle() of the same request (a per-request route decision); on_abort is called instead if the body never
+  // arrives whole.
+  virtual BodyPolicy on_head(const Request& request, void*& cookie) = 0;
+  virtual Task<Ok> handle(const Request& request, void* cookie, Response& response) = 0;
+  virtual void on_abort(void* cookie) = 0;
+  // Renders an error found by the transport (malformed head, too large …) into a response: {"error": …}.
+  virtual void render_error(const Error& error, Response& response) = 0;
+};
+
+bool iequals(std::string_view a, std::string_view b);  // ASCII
+
+}  // namespace mayfly

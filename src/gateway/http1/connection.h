@@ -1,0 +1,116 @@
+// One HTTP/1.x connection: reads requests in order, hands them to the handler, and sends the answers.
+//
+// Owner: its own coroutine run(), by shared_ptr; ServerCore lists it. Reactor thread only. Buffers: `in_` holds the head and
+// whatever follows it (16 KiB, up to 128 KiB for one large head and small body); `body_` holds a body over 64 KiB or a decoded one,
+// growing with the bytes received. Views into both stay valid until the answer is queued. Pipelined answers gather in
+// `out_` and leave in one send, at the latest when the reactor gets round to it.
+// Any I/O error closes the connection; a deadline is `deadline_`, which the server's sweep compares.
+#pragma once
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "gateway/http.h"
+#include "gateway/http1/body_decoder.h"
+#include "gateway/http1/buffer.h"
+#include "gateway/http1/head_parser.h"
+#include "gateway/http1/server.h"
+
+namespace mayfly::http1 {
+
+using Socket = asio::basic_stream_socket<asio::ip::tcp, Executor>;
+using Acceptor = asio::basic_socket_acceptor<asio::ip::tcp, Executor>;
+
+class Connection;
+
+// What the server and its connections share; outlives the server while a handler still runs.
+struct ServerCore {
+  ServerCore(Executor ex, Http1Server::Options o, HttpHandler& h)
+      : executor(ex), options(std::move(o)), handler(h), acceptor(ex), sweep_timer(ex), accept_timer(ex), emptied(ex) {}
+  Executor executor;
+  const Http1Server::Options options;
+  HttpHandler& handler;
+  Acceptor acceptor;
+  std::uint16_t port = 0;
+  Timer sweep_timer;
+  Timer accept_timer;  // waiting for file descriptors
+  Event emptied;
+  std::list<Connection*> connections;
+  std::uint64_t coarse_now_ns = 0;  // CLOCK_MONOTONIC at the last sweep
+  std::string date_line;            // "Date: …\r\n" at the last sweep
+  bool draining = false;
+  bool stopped = false;
+};
+
+std::string_view reason_phrase(int status);
+
+class Connection final : public std::enable_shared_from_this<Connection>, private BodyReader {
+ public:
+  Connection(std::shared_ptr<ServerCore> core, Socket socket);
+  ~Connection() override;
+  static Task<Ok> run(std::shared_ptr<Connection> self);
+
+  // For the server: called between two steps of run().
+  void expire_if_due(std::uint64_t now);
+  void close_if_idle();
+  void abort();
+
+ private:
+  enum class BodyEnd : std::uint8_t { kRead, kAnswered, kGone };
+
+  // connection.cc: requests and answers. False: the connection ends.
+  Task<bool> read_head();
+  Status make_space_for_body();
+  Task<bool> serve_request();
+  Task<BodyEnd> read_body(const BodyPolicy& policy, void* cookie, Request& request);
+  std::uint64_t unread_body();
+  Task<bool> refuse(const Error& error);
+  Task<bool> answer_error(const Error& error);
+  Task<bool> answer(bool keep);
+  void append_answer_head(bool keep, bool bodiless);
+  void set_error(const Error& error);
+  Task<bool> discard(std::uint64_t n);
+
+  // connection_io.cc: bytes.
+  Task<Result<std::span<const char>>> next() override;
+  Task<Result<std::string_view>> read_identity_body(std::uint64_t length);
+  Task<Result<std::string_view>> read_decoded_body(std::uint64_t max_bytes);
+  Task<Result<std::size_t>> read_some(std::span<char> into, std::chrono::milliseconds timeout);
+  Task<Result<std::size_t>> fill();
+  Task<bool> send_continue();
+  Task<bool> send(std::string_view body);
+  Task<bool> wait_writable();
+  bool send_now(std::string_view& body);
+  void post_flush();
+  Task<Ok> linger();
+  void trim();
+  std::uint64_t due_in(std::chrono::milliseconds timeout) const;
+
+  std::shared_ptr<ServerCore> core_;
+  Socket socket_;
+  std::list<Connection*>::iterator place_;
+  HeadParser parser_;
+  BodyDecoder decoder_;
+  Buffer in_;
+  Buffer body_;
+  std::size_t body_start_ = 0;  // offset in in_ after the head of the current request
+  std::string out_;             // answers, and heads of answers, not sent yet
+  Response response_;
+  std::uint64_t deadline_ = UINT64_MAX;
+  std::uint64_t head_deadline_ = 0;
+  bool loopback_ = false;
+  bool idle_ = true;         // waiting for the first byte of a request
+  bool closing_ = false;
+  bool expired_ = false;     // the deadline passed during the current wait
+  bool broken_ = false;      // sending failed or the socket is closed
+  bool sending_ = false;     // run() is within a send
+  bool flush_posted_ = false;
+  bool want_continue_ = false;
+  bool answered_ = false;    // linger before closing
+};
+
+}  // namespace mayfly::http1

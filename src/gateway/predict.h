@@ -1,0 +1,45 @@
+// The way of one prediction through the node, shared by the dialects. Included by the dialects' .cc files only.
+#pragma once
+#include "gateway/gateway.h"
+
+namespace mayfly {
+
+template <typename Fill, typename Print>
+Task<Status> Gateway::predict(RequestContext& c, const Request& rq, Response& rs, Fill& fill, Print& print) {
+  constexpr int kAttempts = 2;
+  Error last;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    auto lease = co_await node_.acquire(c.served->version, c.deadline_ns);
+    if (!lease.ok()) co_return lease.error();
+    const std::uint64_t granted = now_ns();
+    Result<std::uint64_t> used = fill(*lease);
+    if (!used.ok()) co_return used.error();
+    CallOutcome outcome = co_await lease->run(c.deadline_ns, *used);
+    if (outcome.instance_lost && !outcome.result.ok()) {
+      last = outcome.result.error();
+      if (attempt + 1 < kAttempts) ++c.endpoint->metrics.retries;
+      continue;
+    }
+    if (!outcome.result.ok()) co_return outcome.result.error();
+    if (lease->cold()) c.phases = lease->instance().start_phases();
+    c.phases.queue = granted - rq.received_ns;
+    c.phases.infer = outcome.result->run_ns;
+    co_return print(*lease, *outcome.result, rs);
+  }
+  co_return last;
+}
+
+// What an instance says of a request that it could not answer.
+inline Status result_status(const Version& v, const SlotResult& r) {
+  switch (r.status) {
+    case SlotStatus::kOk: return Ok{};
+    case SlotStatus::kInvalidInput: return invalid("invalid_input", "{}", r.error_text);
+    case SlotStatus::kModelError: return make_error(Code::kInternal, "model_error", "{} failed on this input: {}", v.display(), r.error_text);
+    case SlotStatus::kOutputTooLarge:
+      return make_error(Code::kOutOfRange, "response_too_large", "the outputs of {} are larger than max_response ({} bytes); raise it", v.display(),
+                        v.settings.max_response_bytes);
+  }
+  return make_error(Code::kInternal, "instance_protocol_violation", "{} answered with an unknown status", v.display());
+}
+
+}  // namespace mayfly

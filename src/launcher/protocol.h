@@ -1,0 +1,71 @@
+// The fixed-size messages between server, launcher and zygote, over SOCK_SEQPACKET pairs with descriptors attached.
+// The launcher reads nothing else from the server. Sizes and kinds are checked; numbers are clamped by the launcher's own limits.
+//
+//   server ──LaunchRequest(+fds)──▶ launcher ──ZygoteRequest(+fds)──▶ zygote ──clone──▶ instance
+//   server ◀──LaunchEvent── launcher ◀──LaunchEvent(+pidfd)── zygote
+#pragma once
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "worker_ipc/arena.h"
+
+namespace mayfly {
+
+enum class LaunchKind : std::uint32_t {
+  kInstance = 1,  // fds: artefact (read-only), arena, wake eventfd, done eventfd
+  kCompile = 2,   // fds: model (read-only), report memfd, artefact (write)
+  kEnd = 3,       // end sandbox `id` at once
+};
+inline constexpr std::size_t kMaxLaunchFds = 4;
+
+struct LaunchRequest {
+  LaunchKind kind = LaunchKind::kInstance;
+  std::uint32_t cpu_milli = 1000;
+  std::uint64_t id = 0;             // chosen by the server, never reused in its life
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t file_bytes = 0;     // size of artefact or model
+  std::uint64_t scratch_bytes = 0;  // kCompile
+  ArenaGeometry geometry;           // kInstance
+};
+
+// What the launcher adds for the zygote; descriptors after the request's own: cgroup.procs files, then the network namespace.
+struct ZygoteRequest {
+  LaunchRequest launch;
+  std::uint32_t uid = 0;
+  std::uint32_t cgroup_count = 0;
+  std::uint32_t require_all = 1;
+  std::uint32_t pad = 0;
+};
+
+enum class LaunchEventKind : std::uint32_t {
+  kReady = 1,    // zygote is primed; text: runtime version
+  kStarted = 2,  // pid; text: the file with its memory use
+  kExited = 3,   // wait_status, oom_kills, peak_bytes
+  kRefused = 4,  // could not be started; text says why
+};
+
+struct LaunchEvent {
+  LaunchEventKind kind = LaunchEventKind::kReady;
+  std::int32_t pid = 0;
+  std::uint64_t id = 0;
+  std::int32_t wait_status = 0;
+  std::uint32_t oom_kills = 0;
+  std::uint64_t peak_bytes = 0;
+  char text[160] = {};
+};
+
+// Blocking send of one message. False: the peer is gone.
+bool send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds);
+// Receives one message of exactly `bytes`. received == 0: end of file; < 0: errno.
+struct Received {
+  std::int64_t bytes = 0;
+  std::vector<Fd> fds;
+};
+Received receive_message(int socket, void* data, std::size_t bytes);
+void set_text(char (&text)[160], std::string_view s);
+
+}  // namespace mayfly

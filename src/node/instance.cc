@@ -1,0 +1,244 @@
+#include "node/instance.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+namespace mayfly {
+namespace {
+
+constexpr std::uint64_t kGiveBackBytes = 4ULL << 20;  // a slot that used more gives its pages back
+
+std::uint64_t page_round(std::uint64_t n) { return (n + 4095) / 4096 * 4096; }
+
+std::string describe_end(const LaunchEvent& e) {
+  if (e.oom_kills > 0) return fmt::format("out of memory: its limit was reached (peak {} MiB); raise memory", e.peak_bytes >> 20);
+  if (e.text[0] != '\0') return e.text;
+  if (WIFSIGNALED(e.wait_status)) return fmt::format("ended by signal {} ({})", WTERMSIG(e.wait_status), strsignal(WTERMSIG(e.wait_status)));
+  return fmt::format("exited with status {}", WEXITSTATUS(e.wait_status));
+}
+
+Error lost(const Version& v, const std::string& cause) {
+  return make_error(Code::kUnavailable, "instance_failed", "an instance of {} failed: {}", v.display(), cause);
+}
+
+}  // namespace
+
+Instance::Instance(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner)
+    : launcher_(launcher), version_(std::move(version)), owner_(owner), id_(launcher.next_id()),
+      slots_(std::min(version_->settings.concurrency, kMaxSlots)), done_(ex) {}
+
+Instance::~Instance() { MAYFLY_CHECK(phase_ == InstancePhase::kDead); }
+
+Result<std::shared_ptr<Instance>> Instance::start(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner) {
+  auto self = std::make_shared<Instance>(ex, launcher, std::move(version), owner);
+  auto st = self->make_arena();
+  if (st.ok()) st = self->launch();
+  if (!st.ok()) {
+    self->phase_ = InstancePhase::kDead;
+    return st.error();
+  }
+  asio::co_spawn(ex, self->watch(self), asio::detached);
+  return self;
+}
+
+Status Instance::make_arena() {
+  ArenaGeometry g;
+  g.slot_count = slots_;
+  g.input_capacity = page_round(version_->settings.max_request_bytes);
+  g.output_capacity = page_round(version_->settings.max_response_bytes);
+  arena_fd_.reset(memfd_create("arena", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!arena_fd_.valid() || ftruncate(arena_fd_.get(), static_cast<off_t>(g.total_bytes())) != 0 ||
+      fcntl(arena_fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return errno_error(errno, "make an arena");
+  }
+  void* base = mmap(nullptr, g.total_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, arena_fd_.get(), 0);
+  if (base == MAP_FAILED) return errno_error(errno, "map an arena");
+  mapping_ = Mapping(base, g.total_bytes());
+  arena_ = ArenaView(base, g);
+  ArenaHeader& h = arena_.header();
+  h.magic = kArenaMagic;
+  h.threads = std::max(1U, (version_->settings.cpu_milli + 999) / 1000);
+  h.geometry = g;
+  h.transform = version_->transform;
+  for (std::uint32_t i = slots_; i-- > 0;) free_.push_back(i);
+  return Ok{};
+}
+
+Status Instance::launch() {
+  wake_fd_.reset(eventfd(0, EFD_CLOEXEC));
+  Fd done(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  Fd artefact(open(version_->artefact_path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat st{};
+  if (!artefact.valid() || fstat(artefact.get(), &st) != 0) {
+    return errno_error(errno, fmt::format("open the artefact of {} at {}", version_->display(), version_->artefact_path));
+  }
+  LaunchRequest rq;
+  rq.kind = LaunchKind::kInstance;
+  rq.id = id_;
+  rq.cpu_milli = version_->settings.cpu_milli;
+  rq.memory_bytes = version_->settings.memory_bytes;
+  rq.file_bytes = static_cast<std::uint64_t>(st.st_size);
+  rq.geometry = arena_.geometry();
+  const int fds[] = {artefact.get(), arena_fd_.get(), wake_fd_.get(), done.get()};
+  spawned_ns_ = last_used_ns_ = now_ns();
+  arena_.header().completed.sleeping.store(1);
+  launcher_.start(rq, fds, this);
+  done_.assign(done.release());
+  return Ok{};
+}
+
+std::optional<std::uint32_t> Instance::take_slot() {
+  if (free_.empty()) return std::nullopt;
+  const std::uint32_t slot = free_.back();
+  free_.pop_back();
+  return slot;
+}
+
+void Instance::return_slot(std::uint32_t slot, std::uint64_t bytes_used) {
+  if (phase_ == InstancePhase::kDead) return;
+  if (bytes_used > kGiveBackBytes) {
+    const auto offset = static_cast<off_t>(arena_.geometry().slots_offset() + arena_.geometry().slot_bytes() * slot);
+    fallocate(arena_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, static_cast<off_t>(arena_.geometry().slot_bytes()));
+  }
+  free_.push_back(slot);
+  owner_.on_slot_free(*this);
+}
+
+void Instance::submit(std::uint32_t slot, Call* call) {
+  calls_[slot] = call;
+  submitted_[slot] = true;
+  last_used_ns_ = now_ns();
+  if (running_.empty()) front_since_ns_ = last_used_ns_;
+  running_.push_back(slot);
+  if (ring_push(arena_.header().submitted, slot)) {
+    const std::uint64_t one = 1;
+    static_cast<void>(write(wake_fd_.get(), &one, sizeof one));
+  }
+}
+
+void Instance::abandon(std::uint32_t slot) { calls_[slot] = nullptr; }
+
+bool Instance::complete(std::uint32_t slot) {
+  if (slot >= slots_ || !submitted_[slot]) return false;
+  submitted_[slot] = false;
+  auto at = std::find(running_.begin(), running_.end(), slot);
+  if (at == running_.end()) return false;
+  running_.erase(at);
+  front_since_ns_ = last_used_ns_ = now_ns();
+  Call* call = std::exchange(calls_[slot], nullptr);
+  if (call == nullptr) {
+    return_slot(slot, 0);
+    return true;
+  }
+  ++requests_;
+  auto result = read_result(arena_, slot, version_->signature);
+  if (!result.ok()) {
+    call->done.set(CallOutcome{lost(*version_, result.error().message), true});
+    return false;
+  }
+  call->done.set(CallOutcome{std::move(*result), false});
+  return true;
+}
+
+void Instance::drain() {
+  ArenaHeader& h = arena_.header();
+  for (;;) {
+    for (std::uint32_t n = 0; n <= kMaxSlots; ++n) {
+      const auto slot = ring_pop(h.completed);
+      if (!slot) break;
+      if (n == kMaxSlots || !complete(*slot)) return end("it broke the contract of the arena");
+      if (phase_ == InstancePhase::kStarting) {
+        phase_ = InstancePhase::kReady;
+        owner_.on_ready(*this);
+      }
+      if (phase_ != InstancePhase::kReady) return;
+    }
+    if (ring_prepare_sleep(h.completed)) return;
+  }
+}
+
+Task<void> Instance::watch(std::shared_ptr<Instance> self) {
+  while (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady) {
+    auto [ec] = co_await done_.async_wait(asio::posix::descriptor_base::wait_read, use_result);
+    if (ec) break;
+    std::uint64_t count = 0;
+    static_cast<void>(::read(done_.native_handle(), &count, sizeof count));
+    if (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady) drain();
+  }
+  static_cast<void>(self);
+}
+
+void Instance::end(std::string why) {
+  if (phase_ == InstancePhase::kEnding || phase_ == InstancePhase::kDead) return;
+  phase_ = InstancePhase::kEnding;
+  end_cause_ = std::move(why);
+  launcher_.end(id_);
+  fail_calls(end_cause_);
+}
+
+void Instance::fail_calls(const std::string& cause) {
+  for (std::uint32_t slot : std::exchange(running_, {})) {
+    submitted_[slot] = false;
+    if (Call* call = std::exchange(calls_[slot], nullptr)) call->done.set(CallOutcome{lost(*version_, cause), true});
+  }
+}
+
+void Instance::on_ended(const LaunchEvent& event, bool refused) {
+  auto self = shared_from_this();
+  const bool was_ready = phase_ != InstancePhase::kStarting;
+  std::string cause = end_cause_;
+  if (cause.empty()) {
+    cause = refused ? std::string(event.text) : describe_end(event);
+    ArenaHeader& h = arena_.header();
+    if (h.state.load() == static_cast<std::uint32_t>(InstanceState::kFailed)) {
+      char text[kMaxErrorText];
+      std::memcpy(text, h.error_text, sizeof text);
+      text[sizeof text - 1] = '\0';
+      cause = text;
+    }
+  }
+  phase_ = InstancePhase::kDead;
+  done_.close();
+  fail_calls(cause);
+  owner_.on_dead(*this, cause, was_ready);
+}
+
+std::uint64_t Instance::memory_bytes() const {
+  std::ifstream in(memory_file_);
+  std::uint64_t n = 0;
+  in >> n;
+  return n;
+}
+
+void Instance::check_time(std::uint64_t now) {
+  for (std::uint32_t slot : running_) {
+    Call* call = calls_[slot];
+    if (call == nullptr || now < call->deadline_ns) continue;
+    calls_[slot] = nullptr;
+    call->done.set(CallOutcome{make_error(Code::kDeadlineExceeded, "deadline_exceeded", "{} did not answer within its deadline", version_->display()), false});
+  }
+  if (!running_.empty() && now > front_since_ns_ + version_->settings.timeout_ms * 1'000'000) {
+    end(fmt::format("it hung: one run took longer than the timeout of {} ms", version_->settings.timeout_ms));
+  }
+}
+
+Phases Instance::start_phases() const {
+  const ArenaHeader& h = arena_.header();
+  auto span = [](std::uint64_t from, std::uint64_t to) { return to > from && to - from < 600'000'000'000 ? to - from : 0; };
+  Phases p;
+  p.cold = true;
+  p.fork = span(spawned_ns_, h.narrowed_ns);
+  p.map = span(h.narrowed_ns, h.mapped_ns);
+  p.init = span(h.mapped_ns, h.session_ns);
+  return p;
+}
+
+}  // namespace mayfly

@@ -1,0 +1,89 @@
+#include "node/node.h"
+
+#include <algorithm>
+
+namespace mayfly {
+namespace {
+constexpr auto kBusyTick = std::chrono::milliseconds(5);
+constexpr auto kIdleTick = std::chrono::milliseconds(200);
+}  // namespace
+
+Pool& Node::pool(const VersionPtr& version) {
+  auto& p = pools_[version.get()];
+  if (!p) p = std::make_unique<Pool>(executor_, launcher_, version, observer_);
+  return *p;
+}
+
+const Pool* Node::find(const Version& version) const {
+  auto it = pools_.find(&version);
+  return it == pools_.end() ? nullptr : it->second.get();
+}
+
+Task<Result<Lease>> Node::acquire(VersionPtr version, std::uint64_t deadline_ns) {
+  if (closing_) co_return make_error(Code::kUnavailable, "server_stopping", "the server is stopping; try again in a moment");
+  Pool& p = pool(version);
+  arm();
+  co_return co_await p.acquire(deadline_ns);
+}
+
+void Node::wake(const VersionPtr& version) {
+  if (closing_) return;
+  pool(version).wake();
+  arm();
+}
+
+void Node::keep(const VersionPtr& version) {
+  if (version->settings.min_instances == 0) return;
+  pool(version);
+  arm();
+}
+
+void Node::retire(const Version& version) {
+  if (auto it = pools_.find(&version); it != pools_.end()) it->second->retire();
+  arm();
+}
+
+void Node::arm() {
+  if (armed_) {
+    if (slow_) timer_.cancel();  // something happens: leave the slow tick
+    return;
+  }
+  armed_ = true;
+  asio::co_spawn(executor_, run_timer(), asio::detached);
+}
+
+Task<void> Node::run_timer() {
+  while (!pools_.empty()) {
+    const bool urgent = std::any_of(pools_.begin(), pools_.end(), [](const auto& p) { return p.second->urgent(); });
+    slow_ = !urgent;
+    timer_.expires_after(urgent ? kBusyTick : kIdleTick);
+    co_await timer_.async_wait(use_result);
+    slow_ = false;
+    const std::uint64_t now = now_ns();
+    for (auto& [version, p] : pools_) p->tick(now);
+    std::erase_if(pools_, [](const auto& p) { return p.second->forgettable(); });
+  }
+  armed_ = false;
+}
+
+Task<Ok> Node::close(std::uint64_t grace_until_ns) {
+  closing_ = true;
+  Timer wait(executor_);
+  for (;;) {
+    bool busy = false, any = false;
+    for (auto& [version, p] : pools_) {
+      busy = busy || p->urgent();
+      any = any || !p->instances().empty();
+    }
+    if (!any) break;
+    if (!busy || now_ns() >= grace_until_ns) {
+      for (auto& [version, p] : pools_) p->end_all("server stops");
+    }
+    if (now_ns() >= grace_until_ns + 2'000'000'000) break;
+    wait.expires_after(std::chrono::milliseconds(5));
+    co_await wait.async_wait(use_result);
+  }
+  co_return Ok{};
+}
+
+}  // namespace mayfly

@@ -1,0 +1,40 @@
+// What the node needs to run one version of an endpoint. Immutable but for its counters; shared by the route table, the pool and
+// requests under way (shared_ptr: a request keeps its version through a rollout or a delete).
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "tensor/tensor.h"
+#include "worker_ipc/arena.h"
+
+namespace mayfly {
+
+struct NodeSettings {  // the part of an endpoint's settings that the node acts upon
+  std::uint64_t memory_bytes = 512ULL << 20;
+  std::uint32_t cpu_milli = 1000;
+  std::uint32_t min_instances = 0, max_instances = 10, concurrency = 8;
+  std::uint64_t idle_ms = 10'000, timeout_ms = 30'000;
+  std::uint32_t queue = 1024;
+  std::uint64_t max_request_bytes = 32ULL << 20, max_response_bytes = 32ULL << 20;
+};
+
+struct Version {
+  std::string tenant, endpoint;
+  std::uint32_t number = 0;
+  std::string number_text;     // "3"
+  Signature signature;
+  NodeSettings settings;
+  TransformConfig transform;
+  std::string artefact_path;   // relative to the data folder
+  std::string display() const { return '"' + endpoint + "\" version " + number_text; }
+};
+using VersionPtr = std::shared_ptr<const Version>;
+
+// Where the time of one start or request went, nanoseconds.
+struct Phases {
+  bool cold = false;
+  std::uint64_t queue = 0, fork = 0, map = 0, init = 0, infer = 0, total = 0;
+};
+
+}  // namespace mayfly

@@ -1,0 +1,109 @@
+// The life of an instance: map, load, then serve the arena until SIGKILL. One thread, the runtime's own apart.
+#include <sched.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <exception>
+
+#include "base/fd.h"
+#include "runtimes/onnx/ort_api.h"
+#include "runtimes/onnx/slot_runner.h"
+
+namespace mayfly {
+namespace {
+
+// Waiting awake this long costs less than the 7 to 40 microseconds of a wake-up, and catches a caller that asks again
+// at once.
+constexpr std::uint64_t kSpinNs = 20'000;
+
+std::uint64_t now_ns() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+bool several_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1;
+}
+
+void wake(int fd) {
+  const std::uint64_t one = 1;
+  while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+std::optional<std::uint32_t> pop_awake(Ring& ring, bool spin) {
+  auto slot = ring_pop(ring);
+  if (slot || !spin) return slot;
+  const std::uint64_t end = now_ns() + kSpinNs;
+  do {
+    for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
+    slot = ring_pop(ring);
+  } while (!slot && now_ns() < end);
+  return slot;
+}
+
+// Returns only if the server broke the arena's contract, or the wake descriptor failed.
+int serve_ring(const InstanceArgs& args, SlotRunner& runner) {
+  ArenaHeader& header = args.arena.header();
+  const bool spin = several_cpus();
+  for (;;) {
+    const auto slot = pop_awake(header.submitted, spin);
+    if (!slot) {
+      if (!ring_prepare_sleep(header.submitted)) continue;
+      std::uint64_t count = 0;
+      if (read(args.wake_fd, &count, sizeof count) < 0 && errno != EINTR) return 2;
+      continue;
+    }
+    if (*slot >= args.arena.geometry().slot_count) return 3;
+    runner.serve(*slot);
+    if (ring_push(header.completed, *slot)) wake(args.done_fd);
+  }
+}
+
+// Tells the server, whose sleeping flag may not be set yet.
+int fail(const InstanceArgs& args, const std::string& text) {
+  ArenaHeader& header = args.arena.header();
+  std::snprintf(header.error_text, kMaxErrorText, "%s", text.c_str());
+  header.state.store(static_cast<std::uint32_t>(InstanceState::kFailed), std::memory_order_release);
+  wake(args.done_fd);
+  return 1;
+}
+
+int start_and_serve(const InstanceArgs& args) {
+  ArenaHeader& header = args.arena.header();
+  void* p = mmap(nullptr, args.artefact_bytes, PROT_READ, MAP_SHARED, args.artefact_fd, 0);
+  if (p == MAP_FAILED) {
+    return fail(args,
+                fmt::format("can't map the artefact of {} bytes: {}", args.artefact_bytes, std::strerror(errno)));
+  }
+  const Mapping artefact(p, args.artefact_bytes);
+  header.mapped_ns = now_ns();
+  const Ort& ort = ort_of(*args.runtime);
+  auto session =
+      Session::create(ort, {static_cast<const std::byte*>(p), artefact.size()}, {.threads = header.threads});
+  if (!session.ok()) return fail(args, session.error().message);
+  auto runner = SlotRunner::create(ort, *session, args.arena);
+  if (!runner.ok()) return fail(args, runner.error().message);
+  header.session_ns = now_ns();
+  header.state.store(static_cast<std::uint32_t>(InstanceState::kReady), std::memory_order_release);
+  wake(args.done_fd);
+  return serve_ring(args, **runner);
+}
+
+}  // namespace
+
+int run_instance(const InstanceArgs& args) {
+  try {
+    return start_and_serve(args);
+  } catch (const std::exception& e) {
+    return fail(args, fmt::format("can't start the instance: {}", e.what()));
+  }
+}
+
+}  // namespace mayfly

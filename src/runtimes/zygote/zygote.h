@@ -1,0 +1,15 @@
+// The zygote: the runtime library loaded and primed, no tenant's data, one thread, an empty root, four capabilities. Each
+// ZygoteRequest becomes a clone() of it that narrows itself (sandbox/narrow.h) and then serves an arena or compiles a model.
+#pragma once
+#include <string>
+
+namespace mayfly {
+
+struct ZygoteOptions {
+  int socket = -1;             // to the launcher
+  std::string runtime_library;
+  bool require_all = true;
+};
+int zygote_main(const ZygoteOptions& options);
+
+}  // namespace mayfly

@@ -1,0 +1,405 @@
+// parse_infer: walks the request with simdjson's on-demand parser, takes the text of each "data" array as it lies and
+// hands it to oip_data.cc once the whole input object is known (its keys come in any order).
+#include <simdjson.h>
+
+#include <cstring>
+#include <memory>
+
+#include "tensor/bytes.h"
+#include "worker_ipc/oip.h"
+#include "worker_ipc/oip_data.h"
+
+namespace mayfly {
+namespace {
+
+namespace od = simdjson::ondemand;
+using simdjson::error_code;
+
+// One per thread: the parser's index and the JSON text with the zero padding that simdjson and number_text.h need.
+// Given back after a large request, so that threads do not hold their largest request for ever.
+struct ParseBuffer {
+  static constexpr std::size_t kKeepBytes = 8 << 20;
+  static constexpr std::size_t kPadding = simdjson::SIMDJSON_PADDING;
+  od::parser parser;
+  std::unique_ptr<char[]> text;
+  std::size_t capacity = 0;
+
+  void load(std::string_view json) {
+    if (json.size() + kPadding > capacity) {
+      capacity = json.size() + json.size() / 4 + 4096 + kPadding;
+      text.reset(new char[capacity]);
+    }
+    std::memcpy(text.get(), json.data(), json.size());
+    std::memset(text.get() + json.size(), 0, kPadding);
+  }
+  void trim() {
+    if (capacity <= kKeepBytes) return;
+    text.reset();
+    capacity = 0;
+    parser = od::parser();
+  }
+};
+
+Error json_error(error_code e, std::string_view where) {
+  const bool wrong_type = e == simdjson::INCORRECT_TYPE || e == simdjson::NUMBER_OUT_OF_RANGE;
+  return invalid(wrong_type ? "invalid_value" : "malformed_json", "cannot read the request: {}: {}", where,
+                 simdjson::error_message(e));
+}
+
+// Calls f(key, value) → Status for each member of an object.
+template <typename F>
+Status each_field(od::object object, std::string_view where, F&& f) {
+  for (auto field : object) {
+    std::string_view key;
+    if (auto e = field.unescaped_key().get(key)) return json_error(e, where);
+    od::value value;
+    if (auto e = field.value().get(value)) return json_error(e, where);
+    MAYFLY_TRY(f(key, value));
+  }
+  return Ok{};
+}
+
+template <typename F>
+Status each_member(od::value object_value, std::string_view where, F&& f) {
+  od::object object;
+  if (auto e = object_value.get_object().get(object)) return json_error(e, where);
+  return each_field(object, where, std::forward<F>(f));
+}
+
+template <typename F>
+Status each_element(od::value array_value, std::string_view where, F&& f) {
+  od::array array;
+  if (auto e = array_value.get_array().get(array)) return json_error(e, where);
+  for (auto element : array) {
+    od::value value;
+    if (auto e = element.get(value)) return json_error(e, where);
+    MAYFLY_TRY(f(value));
+  }
+  return Ok{};
+}
+
+template <typename T>
+Status read(od::value v, std::string_view where, T& out) {
+  if (auto e = v.get(out)) return json_error(e, where);
+  return Ok{};
+}
+
+std::string names_of(const std::vector<TensorSpec>& specs) {
+  std::string s;
+  for (const TensorSpec& t : specs) s += (s.empty() ? "\"" : ", \"") + t.name + "\"";
+  return s.empty() ? "none" : s;
+}
+
+// A caller's text in a message: bounded.
+std::string_view shown(std::string_view s) { return s.substr(0, 200); }
+
+Error shared_memory(std::string_view tensor) {
+  return invalid("shared_memory_unsupported",
+                 "tensor \"{}\" asks for a shared memory region, which is not supported; send its data in the request",
+                 shown(tensor));
+}
+
+// One input object as found; the views point into the parser's buffers, which live until the next request.
+struct InputText {
+  std::string_view name;
+  std::string_view datatype;
+  std::string_view data;
+  Shape shape;
+  std::uint64_t binary_bytes = 0;
+  bool has_name = false, has_datatype = false, has_shape = false, has_data = false, has_binary = false;
+  bool has_shared_memory = false;
+};
+
+class InferParser {
+ public:
+  InferParser(const Signature& sig, SlotRequest& rq, std::span<std::byte> region, std::string_view tail,
+              InferRequest& out)
+      : sig_(sig), rq_(rq), region_(region), tail_(tail), out_(out) {}
+
+  Status run(ParseBuffer& buffer, std::size_t length) {
+    od::document doc;
+    if (auto e = buffer.parser.iterate(buffer.text.get(), length, buffer.capacity).get(doc)) {
+      return json_error(e, "body");
+    }
+    od::object root;
+    if (auto e = doc.get_object().get(root)) return json_error(e, "body, which must be one JSON object");
+    MAYFLY_TRY(each_field(root, "body", [&](std::string_view key, od::value v) { return member(key, v); }));
+    // Only the end of the text has no location.
+    if (doc.current_location().error() != simdjson::OUT_OF_BOUNDS) {
+      return json_error(simdjson::TRAILING_CONTENT, "body");
+    }
+    return finish();
+  }
+
+ private:
+  Status member(std::string_view key, od::value v) {
+    if (key == "id") return read_id(v);
+    if (key == "inputs") return each_element(v, "inputs", [&](od::value i) { return input(i); });
+    if (key == "outputs") return each_element(v, "outputs", [&](od::value o) { return output(o); });
+    if (key == "parameters") {
+      return each_member(v, "parameters", [&](std::string_view k, od::value p) -> Status {
+        if (k == "binary_data_output") return read(p, "parameters.binary_data_output", out_.binary_output_default);
+        return Ok{};
+      });
+    }
+    return Ok{};
+  }
+
+  Status read_id(od::value v) {
+    std::string_view id;
+    MAYFLY_TRY(read(v, "id", id));
+    if (id.size() > kMaxRequestIdBytes) {
+      return invalid("invalid_value", "\"id\" has {} bytes; the limit is {}", id.size(), kMaxRequestIdBytes);
+    }
+    out_.id = id;
+    return Ok{};
+  }
+
+  Status input(od::value v) {
+    InputText in;
+    MAYFLY_TRY(each_member(v, "inputs", [&](std::string_view k, od::value m) { return input_member(k, m, in); }));
+    return place(in);
+  }
+
+  static Status input_member(std::string_view key, od::value v, InputText& in) {
+    if (key == "name") {
+      in.has_name = true;
+      return read(v, "inputs.name", in.name);
+    }
+    if (key == "datatype") {
+      in.has_datatype = true;
+      return read(v, "inputs.datatype", in.datatype);
+    }
+    if (key == "shape") return read_shape(v, in);
+    if (key == "data") {
+      od::array array;
+      if (auto e = v.get_array().get(array)) return json_error(e, "inputs.data");
+      in.has_data = true;
+      if (auto e = array.raw_json().get(in.data)) return json_error(e, "inputs.data");
+      return Ok{};
+    }
+    if (key == "parameters") {
+      return each_member(v, "inputs.parameters", [&](std::string_view k, od::value p) -> Status {
+        if (k.starts_with("shared_memory_")) in.has_shared_memory = true;
+        if (k != "binary_data_size") return Ok{};
+        in.has_binary = true;
+        return read(p, "inputs.parameters.binary_data_size", in.binary_bytes);
+      });
+    }
+    return Ok{};
+  }
+
+  static Status read_shape(od::value v, InputText& in) {
+    in.has_shape = true;
+    in.shape = Shape{};
+    return each_element(v, "inputs.shape", [&](od::value d) -> Status {
+      if (in.shape.rank == kMaxRank) {
+        return invalid("tensor_shape_mismatch", "input \"{}\": more than {} dimensions", shown(in.name), kMaxRank);
+      }
+      return read(d, "inputs.shape", in.shape.dims[in.shape.rank++]);
+    });
+  }
+
+  // Checks an input against the signature and writes its elements into the region.
+  Status place(const InputText& in) {
+    if (!in.has_name) return invalid("invalid_value", "an entry of \"inputs\" has no \"name\"");
+    const int index = sig_.input_index(in.name);
+    if (index < 0) {
+      return invalid("unknown_tensor", "the model has no input \"{}\"; expected: {}", shown(in.name),
+                     names_of(sig_.inputs));
+    }
+    const std::uint64_t bit = std::uint64_t{1} << index;
+    if ((seen_ & bit) != 0) return invalid("duplicate_tensor", "input \"{}\" appears twice; expected once", in.name);
+    seen_ |= bit;
+    const TensorSpec& spec = sig_.inputs[static_cast<std::size_t>(index)];
+    if (in.has_shared_memory) return shared_memory(in.name);
+    MAYFLY_TRY(check_type(in, spec));
+    TensorRef& ref = rq_.inputs[rq_.input_count];
+    ref = TensorRef{};
+    ref.index = static_cast<std::uint32_t>(index);
+    ref.dtype = static_cast<std::uint8_t>(spec.dtype);
+    ref.rank = in.shape.rank;
+    std::memcpy(ref.dims, in.shape.dims.data(), sizeof(ref.dims));
+    MAYFLY_TRY(fill(in, spec, ref));
+    ++rq_.input_count;
+    return Ok{};
+  }
+
+  static Status check_type(const InputText& in, const TensorSpec& spec) {
+    if (!in.has_datatype || !in.has_shape) {
+      return invalid("invalid_value", "input \"{}\": \"datatype\" and \"shape\" are required", in.name);
+    }
+    if (dtype_from_name(in.datatype) != spec.dtype) {
+      return invalid("datatype_mismatch", "input \"{}\": datatype is {}; expected {}", in.name, shown(in.datatype),
+                     dtype_name(spec.dtype));
+    }
+    bool fits = in.shape.rank == spec.shape.rank;
+    for (std::size_t i = 0; fits && i < in.shape.rank; ++i) {
+      const std::int64_t got = in.shape.dims[i], want = spec.shape.dims[i];
+      fits = want == -1 ? got >= 0 : got == want;
+    }
+    if (fits) return Ok{};
+    return invalid("tensor_shape_mismatch", "input \"{}\": shape is {}; expected {}{}", in.name, to_string(in.shape),
+                   to_string(spec.shape), " (-1: any size)");
+  }
+
+  Status fill(const InputText& in, const TensorSpec& spec, TensorRef& ref) {
+    if (in.has_data == in.has_binary) {
+      return invalid("invalid_value", "input \"{}\": expected either \"data\" or parameters.binary_data_size, got {}",
+                     in.name, in.has_data ? "both" : "neither");
+    }
+    const auto count = element_count(in.shape);
+    const std::uint64_t start = std::min<std::uint64_t>(align_tensor(used_), region_.size());
+    const std::span<std::byte> room = region_.subspan(start);
+    const std::size_t element = std::max<std::size_t>(dtype_size(spec.dtype), 1);
+    // BYTES elements have a length each, so they too need at least a few bytes.
+    const std::size_t least = spec.dtype == Dtype::kBytes ? kBytesPrefix : element;
+    if (!count || *count > room.size() / least) {
+      return invalid("payload_too_large",
+                     "input \"{}\": shape {} of {} does not fit; {} of {} bytes are left for inputs of one request",
+                     in.name, to_string(in.shape), dtype_name(spec.dtype), room.size(), region_.size());
+    }
+    if (in.has_data) {
+      auto bytes = parse_json_data(in.data, in.name, spec.dtype, *count, room);
+      if (!bytes) return std::move(bytes.error());
+      ref.bytes = *bytes;
+    } else {
+      MAYFLY_TRY(take_binary(in, spec, *count, room));
+      ref.bytes = in.binary_bytes;
+    }
+    ref.offset = ref.bytes == 0 ? 0 : start;
+    if (ref.bytes != 0) used_ = start + ref.bytes;
+    return Ok{};
+  }
+
+  Status take_binary(const InputText& in, const TensorSpec& spec, std::uint64_t count, std::span<std::byte> room) {
+    const std::uint64_t n = in.binary_bytes;
+    if (n > tail_.size()) {
+      return invalid("tensor_size_mismatch", "input \"{}\": binary_data_size is {}; only {} bytes follow the JSON",
+                     in.name, n, tail_.size());
+    }
+    if (spec.dtype != Dtype::kBytes && n != count * dtype_size(spec.dtype)) {
+      return invalid("tensor_size_mismatch", "input \"{}\": binary_data_size is {}; expected {} for shape {} of {}",
+                     in.name, n, count * dtype_size(spec.dtype), to_string(in.shape), dtype_name(spec.dtype));
+    }
+    if (n > room.size()) {
+      return invalid("payload_too_large", "input \"{}\": {} bytes do not fit; {} are left for inputs of one request",
+                     in.name, n, room.size());
+    }
+    const auto from = std::as_bytes(std::span(tail_.data(), n));
+    if (spec.dtype == Dtype::kBytes && !bytes_well_formed(from, count)) {
+      return invalid("tensor_size_mismatch",
+                     "input \"{}\": its {} bytes are not {} elements of a 4-byte length and that many bytes", in.name,
+                     n, count);
+    }
+    if (spec.dtype == Dtype::kBool) {
+      for (std::size_t i = 0; i < n; ++i) {
+        if (from[i] > std::byte{1}) {
+          return invalid("invalid_value", "input \"{}\": element {} is {}; expected a BOOL of 0 or 1", in.name, i,
+                         std::to_integer<int>(from[i]));
+        }
+      }
+    }
+    if (n > 0) std::memcpy(room.data(), from.data(), n);
+    tail_.remove_prefix(n);
+    return Ok{};
+  }
+
+  Status output(od::value v) {
+    InferRequest::Out o;
+    std::string_view name;
+    bool has_shared_memory = false, has_name = false;
+    MAYFLY_TRY(each_member(v, "outputs", [&](std::string_view k, od::value m) -> Status {
+      if (k == "name") {
+        has_name = true;
+        return read(m, "outputs.name", name);
+      }
+      if (k != "parameters") return Ok{};
+      return each_member(m, "outputs.parameters", [&](std::string_view pk, od::value p) -> Status {
+        if (pk.starts_with("shared_memory_")) has_shared_memory = true;
+        return output_parameter(pk, p, o);
+      });
+    }));
+    if (!has_name) return invalid("invalid_value", "an entry of \"outputs\" has no \"name\"");
+    const int index = sig_.output_index(name);
+    if (index < 0) {
+      return invalid("unknown_tensor", "the model has no output \"{}\"; expected: {}", shown(name),
+                     names_of(sig_.outputs));
+    }
+    if (has_shared_memory) return shared_memory(name);
+    const std::uint64_t bit = std::uint64_t{1} << index;
+    if ((mask_ & bit) != 0) return invalid("duplicate_tensor", "output \"{}\" is requested twice; expected once", name);
+    mask_ |= bit;
+    o.index = static_cast<std::uint32_t>(index);
+    const Dtype t = sig_.outputs[o.index].dtype;
+    const bool is_float = t == Dtype::kFp16 || t == Dtype::kBf16 || t == Dtype::kFp32 || t == Dtype::kFp64;
+    if (o.classification > 0 && !is_float) {
+      return invalid("invalid_value", "output \"{}\" is {}; \"classification\" expects a floating point output", name,
+                     dtype_name(t));
+    }
+    out_.outputs.push_back(o);
+    return Ok{};
+  }
+
+  static Status output_parameter(std::string_view key, od::value p, InferRequest::Out& o) {
+    if (key == "binary_data") {
+      bool binary = false;
+      MAYFLY_TRY(read(p, "outputs.parameters.binary_data", binary));
+      o.binary = binary;
+    } else if (key == "classification") {
+      std::uint64_t k = 0;
+      MAYFLY_TRY(read(p, "outputs.parameters.classification", k));
+      if (k > kMaxClassification) {
+        return invalid("invalid_value", "\"classification\" is {}; the limit is {}", k, kMaxClassification);
+      }
+      o.classification = static_cast<std::uint32_t>(k);
+    }
+    return Ok{};
+  }
+
+  Status finish() {
+    for (std::size_t i = 0; i < sig_.inputs.size(); ++i) {
+      if ((seen_ >> i & 1) == 0) {
+        return invalid("missing_tensor", "input \"{}\" is missing; expected {} {}", sig_.inputs[i].name,
+                       dtype_name(sig_.inputs[i].dtype), to_string(sig_.inputs[i].shape));
+      }
+    }
+    if (!tail_.empty()) {
+      return invalid("tensor_size_mismatch", "{} bytes after the JSON belong to no input; expected none", tail_.size());
+    }
+    rq_.output_mask = out_.outputs.empty() ? ~std::uint64_t{0} : mask_;
+    return Ok{};
+  }
+
+  const Signature& sig_;
+  SlotRequest& rq_;
+  std::span<std::byte> region_;
+  std::string_view tail_;  // binary data not taken yet
+  InferRequest& out_;
+  std::uint64_t used_ = 0;  // of the region
+  std::uint64_t seen_ = 0;  // inputs, by index
+  std::uint64_t mask_ = 0;  // outputs, by index
+};
+
+}  // namespace
+
+Status parse_infer(std::string_view body, std::optional<std::uint64_t> inference_header_content_length,
+                   const Signature& sig, SlotRequest& rq, std::span<std::byte> input_region, InferRequest& out) {
+  const std::uint64_t header = inference_header_content_length.value_or(body.size());
+  if (header > body.size()) {
+    return invalid("malformed_json", "Inference-Header-Content-Length is {}; the body has only {} bytes", header,
+                   body.size());
+  }
+  if (header == 0) return invalid("malformed_json", "the request's JSON is empty; expected an object with \"inputs\"");
+  rq.kind = RequestKind::kTensors;
+  rq.input_count = 0;
+  rq.raw_bytes = 0;
+  out = InferRequest{};
+  thread_local ParseBuffer buffer;
+  buffer.load(body.substr(0, header));
+  Status s = InferParser(sig, rq, input_region, body.substr(header), out).run(buffer, header);
+  buffer.trim();
+  return s;
+}
+
+}  // namespace mayfly

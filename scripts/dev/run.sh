@@ -38,7 +38,7 @@ start_server() {
 
 models=$DEPS/models
 deploy=(deploy efficientnet "$models/efficientnet_lite0.onnx" --labels "$models/imagenet_labels.json"
-  --image-input resize=224,crop=center,mean=127,scale=0.0078125,layout=nchw --idle 3s)
+  --image-input resize=224,crop=0.875,mean=127,scale=0.0078125,layout=nchw --idle 3s)
 
 # The same files with the same settings are not deployed again; the server still has to know the endpoint.
 deploy_model() {

@@ -73,7 +73,7 @@ Status set_image(const ImageInput& image, const Signature& sig, TransformConfig&
   t.image_input = 1;
   t.width = image.width;
   t.height = image.height;
-  t.crop = image.center_crop ? 1 : 0;
+  t.crop_permille = image.crop_permille;
   t.layout = image.nhwc ? 1 : 0;
   for (std::size_t i = 0; i < 3; ++i) {
     t.mean[i] = image.mean[i];

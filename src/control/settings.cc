@@ -8,6 +8,7 @@
 #include "control/settings.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -166,11 +167,26 @@ Status parse_resize(const Setting& row, const Json& value, EndpointSettings& s) 
 Json print_resize(const Setting&, const EndpointSettings& s) { return Json::array({s.image->width, s.image->height}); }
 
 Status parse_crop(const Setting& row, const Json& value, EndpointSettings& s) {
-  if (value != "center" && value != "none") return wrong(row, value);
-  s.image->center_crop = value == "center";
+  if (value == "none" || value == "center") {
+    s.image->crop_permille = value == "none" ? 0 : 1000;
+    return Ok{};
+  }
+  double part = 0;
+  if (value.is_number()) part = value.get<double>();
+  if (value.is_string()) {
+    const auto& text = value.get_ref<const std::string&>();
+    const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), part);
+    if (ec != std::errc() || end != text.data() + text.size()) return wrong(row, value);
+  }
+  if (!(part >= 0.001 && part <= 1)) return wrong(row, value);
+  s.image->crop_permille = static_cast<std::uint32_t>(std::lround(part * 1000));
   return Ok{};
 }
-Json print_crop(const Setting&, const EndpointSettings& s) { return s.image->center_crop ? "center" : "none"; }
+Json print_crop(const Setting&, const EndpointSettings& s) {
+  if (s.image->crop_permille == 0) return "none";
+  if (s.image->crop_permille == 1000) return "center";
+  return s.image->crop_permille / 1000.0;
+}
 
 Status parse_layout(const Setting& row, const Json& value, EndpointSettings& s) {
   if (value != "nchw" && value != "nhwc") return wrong(row, value);
@@ -264,8 +280,8 @@ const Setting kSettings[] = {
      "Size of the output tensors of one request."},
     {"input.image.resize", "a side, or [width, height]", kCountScales, {}, 1, 4096, "", parse_resize, print_resize,
      "Pixels that the model takes. Callers may then send a PNG or JPEG."},
-    {"input.image.crop", "a word", {}, {}, 0, 0, "center or none", parse_crop, print_crop,
-     "center: keep the proportions and cut what is left over; none: stretch."},
+    {"input.image.crop", "a word or a part", {}, {}, 0, 0, "center, none, or 0.001 to 1", parse_crop, print_crop,
+     "center: the largest centred square; a number: that part of it (0.875 is usual for ImageNet); none: stretch."},
     {"input.image.mean", kChannelUnit, {}, {}, 0, 0, kChannelBounds, parse_channels<&ImageInput::mean>,
      print_channels<&ImageInput::mean>, "Value = (pixel − mean) × scale, with pixels from 0 to 255."},
     {"input.image.scale", kChannelUnit, {}, {}, 0, 0, kChannelBounds, parse_channels<&ImageInput::scale>,

@@ -12,9 +12,9 @@
 
 namespace mayfly {
 
-struct ImageInput {            // input: {image: {resize: [224,224], crop: center|none, mean: 127|[r,g,b], scale: …, layout: nchw|nhwc}}
+struct ImageInput {            // input: {image: {resize: [224,224], crop: center|none|0.875, mean: 127|[r,g,b], scale: …, layout: nchw|nhwc}}
   std::uint32_t width = 224, height = 224;
-  bool center_crop = true;
+  std::uint32_t crop_permille = 1000;  // centred square, of the shorter side; 0: stretch
   float mean[3] = {0, 0, 0};
   float scale[3] = {1, 1, 1};  // value = (pixel - mean) * scale
   bool nhwc = false;

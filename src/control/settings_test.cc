@@ -44,7 +44,7 @@ TEST(SettingsTest, ReadsEverySetting) {
   ASSERT_TRUE(s.image.has_value());
   EXPECT_EQ(s.image->width, 320u);
   EXPECT_EQ(s.image->height, 240u);
-  EXPECT_FALSE(s.image->center_crop);
+  EXPECT_EQ(s.image->crop_permille, 0U);
   EXPECT_THAT(s.image->mean, ::testing::ElementsAre(127.f, 127.f, 127.f));
   EXPECT_THAT(s.image->scale, ::testing::ElementsAre(0.1f, 0.2f, 0.3f));
   EXPECT_TRUE(s.image->nhwc);
@@ -116,7 +116,7 @@ TEST(SettingsTest, RefusesWhatIsNotPossible) {
                            R"({"input": {"image": {"resize": [1, 2, 3]}}})",
                            R"({"input": {"image": {"resize": [0, 4]}}})",
                            R"({"input": {"image": {"resize": 4097}}})",
-                           R"({"input": {"image": {"crop": "left"}}})",
+                           R"({"input": {"image": {"crop": "left"}}})", R"({"input": {"image": {"crop": 1.5}}})",
                            R"({"input": {"image": {"mean": [1, 2]}}})",
                            R"({"input": {"image": {"mean": "x"}}})",
                            R"({"input": {"image": {"scale": 1e300}}})",

@@ -135,10 +135,14 @@ const char* narrow(const NarrowOptions& o) {
 
 namespace {
 
-// `dir` becomes a fresh tmpfs that will be the root.
-Status begin_root(const char* dir, const char* options) {
+Status own_mounts() {
   if (unshare(CLONE_NEWNS) != 0) return errno_error(errno, "make a mount namespace");
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return errno_error(errno, "make mounts private");
+  return Ok{};
+}
+
+// `dir` becomes a fresh tmpfs that will be the root.
+Status begin_root(const char* dir, const char* options) {
   if (mount("mayfly", dir, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0) return errno_error(errno, "mount an empty root");
   return Ok{};
 }
@@ -167,6 +171,7 @@ constexpr char kRootAt[] = "/tmp";
 }  // namespace
 
 Status enter_empty_root() {
+  MAYFLY_TRY(own_mounts());
   MAYFLY_TRY(begin_root(kRootAt, "size=16k,mode=0755,nr_inodes=8"));
   if (mkdir("/tmp/scratch", 0755) != 0) return errno_error(errno, "make the scratch mount point");
   return finish_root(kRootAt);
@@ -181,6 +186,7 @@ Status keep_only_sandbox_capabilities() {
 }
 
 Status confine_server(const char* data_dir, std::uint32_t uid) {
+  MAYFLY_TRY(own_mounts());  // first: a mount can be bound only within its own namespace
   Fd data(open(data_dir, O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!data.valid()) return errno_error(errno, fmt::format("open the data folder {}", data_dir));
   MAYFLY_TRY(begin_root(kRootAt, "size=64k,mode=0755,nr_inodes=32"));

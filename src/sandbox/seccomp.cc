@@ -1,5 +1,6 @@
 #include "sandbox/seccomp.h"
 
+#include <fcntl.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -50,6 +51,10 @@ int add_rules(scmp_filter_ctx ctx, SeccompProfile profile) {
   const scmp_arg_cmp threads_only{0, SCMP_CMP_MASKED_EQ, kThreadFlags, kThreadFlags};
   rc |= seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &threads_only);
   rc |= seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+  if (profile == SeccompProfile::kInstance) {  // libc's fstat(fd) is newfstatat(fd, "", …, AT_EMPTY_PATH)
+    const scmp_arg_cmp of_descriptor{3, SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH};
+    rc |= seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1, &of_descriptor);
+  }
   const scmp_arg_cmp names_only{0, SCMP_CMP_EQ, PR_SET_NAME, 0};
   rc |= seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, &names_only);
   return rc;

@@ -93,7 +93,7 @@ struct Ring {
 struct TransformConfig {
   std::uint32_t image_input = 0;       // 1: kImage requests are taken, into input 0
   std::uint32_t width = 224, height = 224;
-  std::uint32_t crop = 1;              // 1: centre square crop before the resize; 0: stretch
+  std::uint32_t crop_permille = 1000;  // centred square before the resize, 1/1000 of the shorter side; 0: stretch
   std::uint32_t layout = 0;            // 0 NCHW, 1 NHWC
   float mean[3] = {0, 0, 0};
   float scale[3] = {1, 1, 1};          // value = (pixel - mean) * scale

@@ -4,14 +4,15 @@
 
 namespace mayfly::http1 {
 
-// What compression may add to data that can't be compressed; more compressed bytes than this over the limit are refused,
-// so that a stream of empty blocks ends.
+// What compression may add to data that can't be compressed; more compressed bytes than this over the limit are
+// refused, so that a stream of empty blocks ends.
 constexpr std::uint64_t kCompressionSlackBytes = 64 * 1024;
 
 Error too_large(std::uint64_t max_bytes) {
-  return Error{Code::kInvalidArgument, "payload_too_large",
-               fmt::format("the request body is larger than the limit of {} bytes; send less at once or raise the limit",
-                           max_bytes)};
+  return Error{
+      Code::kInvalidArgument, "payload_too_large",
+      fmt::format("the request body is larger than the limit of {} bytes; send less at once or raise the limit",
+                  max_bytes)};
 }
 
 void BodyDecoder::begin(const RequestHead& head, std::uint64_t max_bytes) {
@@ -84,7 +85,8 @@ Result<BodyPiece> BodyDecoder::decode(std::string_view raw) {
     }
     if (framed_done_) {
       if (inflater_ && !inflater_->finished()) {
-        return invalid("malformed_body", "cannot decompress the body: it ends after {} bytes, within the stream; send all of it",
+        return invalid("malformed_body",
+                       "cannot decompress the body: it ends after {} bytes, within the stream; send all of it",
                        framed_);
       }
       out.done = true;

@@ -1,5 +1,5 @@
-// A byte queue in one contiguous block: bytes are put in at the tail and taken at the front. Grows with realloc(), which
-// moves large blocks by remapping pages, and leaves new space unwritten, so that a large body is touched once.
+// A byte queue in one contiguous block: bytes are put in at the tail and taken at the front. Grows with realloc(),
+// which moves large blocks by remapping pages, and leaves new space unwritten, so that a large body is touched once.
 // Owner: one connection. Memory that runs out ends the process, as operator new would.
 #pragma once
 #include <cstddef>

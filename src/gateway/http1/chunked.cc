@@ -6,7 +6,8 @@ namespace mayfly::http1 {
 namespace {
 
 Error malformed(const char* what) {
-  return invalid("malformed_body", "cannot read the chunked body: {}; send chunks as RFC 9112 section 7.1 has them", what);
+  return invalid("malformed_body", "cannot read the chunked body: {}; send chunks as RFC 9112 section 7.1 has them",
+                 what);
 }
 
 int hex_value(char c) {

@@ -131,7 +131,8 @@ Task<bool> Connection::read_head() {
 Status Connection::make_space_for_body() {
   const RequestHead& head = parser_.head();
   const std::uint64_t length = head.chunked ? kInPlaceBodyBytes : head.content_length.value_or(0);
-  const std::size_t need = parser_.head_size() + static_cast<std::size_t>(std::min<std::uint64_t>(length, kInPlaceBodyBytes));
+  const std::size_t need =
+      parser_.head_size() + static_cast<std::size_t>(std::min<std::uint64_t>(length, kInPlaceBodyBytes));
   if (need <= in_.size() + in_.tail().size()) return Ok{};
   in_.make_room(need - in_.size());
   return parser_.parse(in_.view());

@@ -1,10 +1,10 @@
 // One HTTP/1.x connection: reads requests in order, hands them to the handler, and sends the answers.
 //
-// Owner: its own coroutine run(), by shared_ptr; ServerCore lists it. Reactor thread only. Buffers: `in_` holds the head and
-// whatever follows it (16 KiB, up to 128 KiB for one large head and small body); `body_` holds a body over 64 KiB or a decoded one,
-// growing with the bytes received. Views into both stay valid until the answer is queued. Pipelined answers gather in
-// `out_` and leave in one send, at the latest when the reactor gets round to it.
-// Any I/O error closes the connection; a deadline is `deadline_`, which the server's sweep compares.
+// Owner: its own coroutine run(), by shared_ptr; ServerCore lists it. Reactor thread only. Buffers: `in_` holds the
+// head and whatever follows it (16 KiB, up to 128 KiB for one large head and small body); `body_` holds a body over 64
+// KiB or a decoded one, growing with the bytes received. Views into both stay valid until the answer is queued.
+// Pipelined answers gather in `out_` and leave in one send, at the latest when the reactor gets round to it. Any I/O
+// error closes the connection; a deadline is `deadline_`, which the server's sweep compares.
 #pragma once
 #include <sys/uio.h>
 

@@ -65,7 +65,8 @@ Task<Result<std::size_t>> Connection::read_some(std::span<char> into, std::chron
 
 // More raw body into in_, after the head: make_space_for_body() left room. Call with in_ empty.
 Task<Result<std::size_t>> Connection::fill() {
-  if (!out_.empty() && !co_await send({})) co_return Error{Code::kCancelled, "client_closed", "the connection is closed"};
+  if (!out_.empty() && !co_await send({}))
+    co_return Error{Code::kCancelled, "client_closed", "the connection is closed"};
   in_.rewind(body_start_);
   auto got = co_await read_some(in_.tail(), core_->options.body_timeout);
   if (got.ok()) in_.commit(*got);
@@ -98,7 +99,8 @@ Task<Result<std::string_view>> Connection::read_identity_body(std::uint64_t leng
   while (buffer.size() < length) {
     if (!in_place) grow(body_, length);
     auto tail = buffer.tail();
-    if (!in_place) tail = tail.first(static_cast<std::size_t>(std::min<std::uint64_t>(tail.size(), length - body_.size())));
+    if (!in_place)
+      tail = tail.first(static_cast<std::size_t>(std::min<std::uint64_t>(tail.size(), length - body_.size())));
     auto got = co_await read_some(tail, core_->options.body_timeout);
     if (!got.ok()) co_return got.error();
     buffer.commit(*got);
@@ -175,7 +177,8 @@ Task<bool> Connection::wait_writable() {
   co_return !ec && !broken_;
 }
 
-// Answers gathered for pipelined requests leave when the reactor is next free, also if the next request's handler waits.
+// Answers gathered for pipelined requests leave when the reactor is next free, also if the next request's handler
+// waits.
 void Connection::post_flush() {
   if (flush_posted_) return;
   flush_posted_ = true;

@@ -113,9 +113,10 @@ Result<bool> HeadParser::scan(std::string_view bytes) {
     line_ = scanned_;
   }
   if (bytes.size() >= max_bytes_) {
-    return Error{Code::kInvalidArgument, "head_too_large",
-                 fmt::format("the request head is larger than the limit of {} bytes; send fewer or shorter header fields",
-                             max_bytes_)};
+    return Error{
+        Code::kInvalidArgument, "head_too_large",
+        fmt::format("the request head is larger than the limit of {} bytes; send fewer or shorter header fields",
+                    max_bytes_)};
   }
   return false;
 }
@@ -202,7 +203,8 @@ Status HeadParser::parse_field(std::string_view line) {
   const auto colon = line.find(':');
   if (colon == std::string_view::npos || colon == 0) return malformed("a header line without a name and a colon");
   const std::string_view name = line.substr(0, colon);
-  if (!all_of(name, kToken)) return malformed("a header name has characters that are not allowed, or a blank before its colon");
+  if (!all_of(name, kToken))
+    return malformed("a header name has characters that are not allowed, or a blank before its colon");
   const std::string_view value = trim(line.substr(colon + 1));
   if (!all_of(value, kValue)) return malformed("a header value has control characters");
   if (head_.headers.size() == kMaxHeaders) {

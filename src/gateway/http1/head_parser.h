@@ -1,11 +1,12 @@
-// Incremental parser of HTTP/1.x request heads (RFC 9112), zero copy: everything in head() points into the caller's buffer.
+// Incremental parser of HTTP/1.x request heads (RFC 9112), zero copy: everything in head() points into the caller's
+// buffer.
 //
-// scan() is called with all bytes received since the head began, as often as bytes arrive; it remembers how far it looked.
-// When it says true, parse() with the same bytes (the buffer may have moved) fills head(). Owner: one connection; no I/O.
-// Strict where requests are smuggled: a line ends with CRLF only; no folded lines, no blank before a colon, no control
-// characters, Content-Length or Transfer-Encoding but not both, one Host, no transfer coding but chunked.
-// Fails with malformed_request, head_too_large, unsupported_http_version, unsupported_transfer_encoding; the connection
-// can't be used for another request after any of these.
+// scan() is called with all bytes received since the head began, as often as bytes arrive; it remembers how far it
+// looked. When it says true, parse() with the same bytes (the buffer may have moved) fills head(). Owner: one
+// connection; no I/O. Strict where requests are smuggled: a line ends with CRLF only; no folded lines, no blank before
+// a colon, no control characters, Content-Length or Transfer-Encoding but not both, one Host, no transfer coding but
+// chunked. Fails with malformed_request, head_too_large, unsupported_http_version, unsupported_transfer_encoding; the
+// connection can't be used for another request after any of these.
 #pragma once
 #include <cstddef>
 #include <string_view>

@@ -1,5 +1,5 @@
-// Fuzzes the head parser and the body decoder: no crash, and the same result however the bytes are split. The first byte
-// says where the head is split and which body coding is used.
+// Fuzzes the head parser and the body decoder: no crash, and the same result however the bytes are split. The first
+// byte says where the head is split and which body coding is used.
 #include <cstdint>
 #include <string>
 #include <string_view>

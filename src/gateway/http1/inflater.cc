@@ -29,7 +29,8 @@ Result<BodyPiece> Inflater::inflate(std::string_view in) {
   if (finished_) {
     if (in.empty()) return BodyPiece{0, {}, true};
     // gzip allows several members one after the other (RFC 1952 section 2.2).
-    if (format_ != Format::kGzip || inflateReset(&stream_) != Z_OK) return malformed("bytes after the end of the stream");
+    if (format_ != Format::kGzip || inflateReset(&stream_) != Z_OK)
+      return malformed("bytes after the end of the stream");
     finished_ = false;
   }
   const std::size_t take = std::min<std::size_t>(in.size(), std::numeric_limits<uInt>::max());
@@ -39,7 +40,8 @@ Result<BodyPiece> Inflater::inflate(std::string_view in) {
   stream_.avail_out = static_cast<uInt>(out_.size());
   const int rc = ::inflate(&stream_, Z_NO_FLUSH);
   if (rc == Z_MEM_ERROR) {
-    return Error{Code::kResourceExhausted, "out_of_memory", "cannot decompress the body: no memory for zlib; try again later"};
+    return Error{Code::kResourceExhausted, "out_of_memory",
+                 "cannot decompress the body: no memory for zlib; try again later"};
   }
   if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR) {
     return malformed(stream_.msg != nullptr ? stream_.msg : "the data is damaged");

@@ -1,5 +1,5 @@
-// Heads, chunked bodies and compressed bodies: what is accepted, what is refused, and that it never depends on where the
-// bytes were split.
+// Heads, chunked bodies and compressed bodies: what is accepted, what is refused, and that it never depends on where
+// the bytes were split.
 #include <gtest/gtest.h>
 #include <zlib.h>
 
@@ -11,7 +11,8 @@
 namespace mayfly::http1 {
 namespace {
 
-// "ok METHOD PATH?QUERY fields length chunked keep" or the reason of the error, fed as bytes[0, first) and then the rest.
+// "ok METHOD PATH?QUERY fields length chunked keep" or the reason of the error, fed as bytes[0, first) and then the
+// rest.
 std::string outcome(std::string_view bytes, std::size_t first) {
   HeadParser parser;
   auto whole = parser.scan(bytes.substr(0, first));
@@ -35,7 +36,9 @@ std::string outcome(const std::string& bytes) {
 struct HeadCase { const char* bytes; const char* want; };
 
 class Heads : public testing::TestWithParam<HeadCase> {};
-TEST_P(Heads, ParseAsExpected) { EXPECT_EQ(outcome(std::string(GetParam().bytes)), GetParam().want) << GetParam().bytes; }
+TEST_P(Heads, ParseAsExpected) {
+  EXPECT_EQ(outcome(std::string(GetParam().bytes)), GetParam().want) << GetParam().bytes;
+}
 
 const HeadCase kValid[] = {
     {"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "ok GET /? 1 - plain keep"},
@@ -152,8 +155,9 @@ TEST(Chunked, DecodesWhateverTheSplit) {
 }
 
 TEST(Chunked, RefusesWhatIsNotChunked) {
-  for (const char* bad : {"x\r\n", "\r\n", "3\nabc\r\n", "3\r\nabcd\r\n", "3\r\nabc\n0\r\n\r\n", "3 \r\nabc\r\n", "-3\r\n",
-                          "1111111111111111\r\n", "0\r\n\n", "0\r\nT: \x01\r\n\r\n", "0\r\nT: 1\rx", "3;\n\r\nabc\r\n"}) {
+  for (const char* bad :
+       {"x\r\n", "\r\n", "3\nabc\r\n", "3\r\nabcd\r\n", "3\r\nabc\n0\r\n\r\n", "3 \r\nabc\r\n", "-3\r\n",
+        "1111111111111111\r\n", "0\r\n\n", "0\r\nT: \x01\r\n\r\n", "0\r\nT: 1\rx", "3;\n\r\nabc\r\n"}) {
     EXPECT_EQ(decode_chunked(bad), "!malformed_body") << bad;
   }
   EXPECT_EQ(decode_chunked("1;" + std::string(17000, 'a')), "!malformed_body");
@@ -183,7 +187,8 @@ TEST(Inflate, GzipAndDeflateWhateverTheSplit) {
     RequestHead head;
     head.encoding = gzip ? RequestHead::Encoding::kGzip : RequestHead::Encoding::kDeflate;
     head.content_length = raw.size();
-    for (std::size_t step : {std::size_t{1}, std::size_t{777}, raw.size()}) EXPECT_EQ(decode(head, raw, step, 1 << 20), data);
+    for (std::size_t step : {std::size_t{1}, std::size_t{777}, raw.size()})
+      EXPECT_EQ(decode(head, raw, step, 1 << 20), data);
     EXPECT_EQ(decode(head, raw, raw.size(), data.size() - 1), "!payload_too_large");
     head.content_length = raw.size() - 1;
     EXPECT_EQ(decode(head, raw, 100, 1 << 20), "!malformed_body");

@@ -19,7 +19,8 @@ void tick(ServerCore& core) {
   std::tm utc{};
   gmtime_r(&now, &utc);
   constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-  constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
   core.date_line = fmt::format("Date: {}, {:02} {} {} {:02}:{:02}:{:02} GMT\r\n", kDays[utc.tm_wday], utc.tm_mday,
                                kMonths[utc.tm_mon], utc.tm_year + 1900, utc.tm_hour, utc.tm_min, utc.tm_sec);
 }
@@ -43,13 +44,15 @@ Task<Ok> sweep(std::shared_ptr<ServerCore> core) {
 // One try to say why, without waiting; then closed.
 void turn_away(ServerCore& core, Socket& socket) {
   Response response;
-  core.handler.render_error(make_error(Code::kUnavailable, "too_many_connections",
-                                       "the server has {} connections open, its limit; try again later or reuse connections",
-                                       core.options.max_connections),
-                            response);
-  const std::string answer = fmt::format("HTTP/1.1 503 Service Unavailable\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}"
-                                         "Connection: close\r\n\r\n{}",
-                                         response.content_type, response.body.size(), core.date_line, response.body);
+  core.handler.render_error(
+      make_error(Code::kUnavailable, "too_many_connections",
+                 "the server has {} connections open, its limit; try again later or reuse connections",
+                 core.options.max_connections),
+      response);
+  const std::string answer = fmt::format(
+      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}"
+      "Connection: close\r\n\r\n{}",
+      response.content_type, response.body.size(), core.date_line, response.body);
   [[maybe_unused]] const ssize_t sent =
       ::send(socket.native_handle(), answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   error_code ec;
@@ -113,8 +116,9 @@ Result<std::unique_ptr<Http1Server>> Http1Server::create(Executor executor, Opti
   if (!ec) core->acceptor.listen(Acceptor::max_listen_connections, ec);
   if (!ec) core->port = core->acceptor.local_endpoint(ec).port();
   if (ec) {
-    return make_error(Code::kUnavailable, "listen_failed", "cannot listen on {} port {}: {}; choose another port or address",
-                      core->options.address, core->options.port, ec.message());
+    return make_error(Code::kUnavailable, "listen_failed",
+                      "cannot listen on {} port {}: {}; choose another port or address", core->options.address,
+                      core->options.port, ec.message());
   }
   tick(*core);
   return std::unique_ptr<Http1Server>(new Http1Server(std::move(core)));

@@ -1,4 +1,5 @@
-// The HTTP/1.1 server: one listening socket, one coroutine per connection, all on the one reactor thread of its Executor.
+// The HTTP/1.1 server: one listening socket, one coroutine per connection, all on the one reactor thread of its
+// Executor.
 //
 // Everything is bounded: connections, head, body (the handler's policy), and each wait (head, body or answer making no
 // progress, idle keep-alive). Deadlines are swept by one timer per server, at a quarter of the shortest timeout and at

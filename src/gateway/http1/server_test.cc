@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -73,6 +74,8 @@ class Client {
     to.sin_family = AF_INET;
     to.sin_port = htons(port);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int on = 1;
+    ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     EXPECT_EQ(::connect(fd_.get(), reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
   }
   void send(std::string_view bytes) {
@@ -147,10 +150,12 @@ class Http1ServerTest : public testing::Test {
     if (!server_) return;
     drain(0ms).wait();
     open_gate();
+    work_.reset();
     thread_.join();  // every coroutine of the server ends
     EXPECT_EQ(server_->connections(), 0U);
   }
   asio::io_context io_{1};
+  asio::executor_work_guard<Executor> work_{io_.get_executor()};  // a drained server leaves the loop without work
   EchoHandler handler_{io_.get_executor()};
   std::unique_ptr<Http1Server> server_;
   std::thread thread_;

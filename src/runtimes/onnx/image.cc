@@ -99,8 +99,9 @@ void normalise(const std::vector<unsigned char>& rgb, const TransformConfig& con
 
 }  // namespace
 
-RgbView centre_square(const RgbView& image) {
-  const std::uint32_t side = std::min(image.width, image.height);
+RgbView centre_square(const RgbView& image, std::uint32_t permille) {
+  const std::uint64_t shorter = std::min(image.width, image.height);
+  const auto side = static_cast<std::uint32_t>(std::clamp<std::uint64_t>((shorter * permille + 500) / 1000, 1, shorter));
   const std::size_t left = (image.width - side) / 2, top = (image.height - side) / 2;
   return {image.data + top * image.stride + left * 3, side, side, image.stride};
 }
@@ -130,7 +131,7 @@ Status image_to_tensor(std::span<const std::byte> encoded, const TransformConfig
                    view.height, config.max_pixels);
   }
   // The horizontal pass keeps the picture's height: a thin, tall picture must not turn into a broad one.
-  if (config.crop == 0 && std::uint64_t{config.width} * view.height > config.max_pixels) {
+  if (config.crop_permille == 0 && std::uint64_t{config.width} * view.height > config.max_pixels) {
     return invalid("image_too_large",
                    "image too tall: {} x {} resized to {} columns passes the limit of {} pixels; send a "
                    "smaller picture",
@@ -143,7 +144,7 @@ Status image_to_tensor(std::span<const std::byte> encoded, const TransformConfig
   if (!rgb) return invalid("invalid_image", "can't decode the {} x {} picture: {}", view.width, view.height, why);
   view.data = rgb.get();
   view.stride = std::size_t{view.width} * 3;
-  normalise(resize_bicubic(config.crop != 0 ? centre_square(view) : view, config.width, config.height), config, out);
+  normalise(resize_bicubic(config.crop_permille != 0 ? centre_square(view, config.crop_permille) : view, config.width, config.height), config, out);
   return Ok{};
 }
 

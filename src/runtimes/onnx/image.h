@@ -22,7 +22,7 @@ struct RgbView {
   std::size_t stride = 0;
 };
 
-RgbView centre_square(const RgbView& image);
+RgbView centre_square(const RgbView& image, std::uint32_t permille);
 // → width * height * 3 bytes, interleaved. Sizes > 0.
 std::vector<unsigned char> resize_bicubic(const RgbView& image, std::uint32_t width, std::uint32_t height);
 

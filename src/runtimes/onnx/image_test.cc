@@ -126,7 +126,7 @@ std::span<const std::byte> bytes(const std::array<unsigned char, N>& a) {
 TransformConfig config(std::uint32_t size, std::uint32_t crop, std::uint32_t layout) {
   TransformConfig c;
   c.width = c.height = size;
-  c.crop = crop;
+  c.crop_permille = crop * 1000;
   c.layout = layout;
   return c;
 }
@@ -139,8 +139,8 @@ TEST(Image, ResizesAsPillowDoes) {
 
 TEST(Image, CropsAndGrowsAsPillowDoes) {
   const auto p = synthetic();
-  EXPECT_EQ(resize_bicubic(centre_square(view_of(p)), 8, 8), vec(kCropped));
-  const auto grown = resize_bicubic(centre_square(view_of(p)), 20, 20);
+  EXPECT_EQ(resize_bicubic(centre_square(view_of(p), 1000), 8, 8), vec(kCropped));
+  const auto grown = resize_bicubic(centre_square(view_of(p), 1000), 20, 20);
   EXPECT_EQ(std::vector(grown.begin() + 7 * 60, grown.begin() + 8 * 60), vec(kGrownRow7));
 }
 

@@ -29,7 +29,7 @@ std::string instances_table(const Json& instances) {
   for (const auto& i : instances) {
     rows.push_back({cell(i, "id"), cell(i, "endpoint"), cell(i, "version"), cell(i, "pid"), cell(i, "state"),
                     human_ms(number(i, "age_ms")), human_ms(number(i, "idle_ms")), cell(i, "requests"),
-                    human_bytes(number(i, "private_bytes"))});
+                    human_bytes(number(i, "memory_bytes"))});
   }
   return render_table({"INSTANCE", "ENDPOINT", "VERSION", "PID", "STATE", "AGE", "IDLE", "REQUESTS", "MEMORY"}, rows);
 }

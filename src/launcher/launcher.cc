@@ -10,8 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <deque>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "launcher/protocol.h"
 #include "sandbox/cgroup.h"
@@ -19,20 +22,24 @@
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kBlanks = 8;                       // sandboxes' outer parts made ahead
+constexpr std::size_t kBlanks = 4;                       // held ahead of need
+constexpr std::size_t kMaxFailures = 3;                  // blanks in a row: requests are refused instead of kept
 constexpr std::size_t kMaxSandboxes = 2000;
 constexpr std::uint64_t kMaxMemory = 1ULL << 40;
 constexpr std::uint32_t kMaxPids = 64;                   // threads of one sandbox
 
-// What is dear to make and holds nothing of any tenant.
-struct Blank {
-  Cgroup cgroup;
-  Fd netns;
-};
-
+// A sandbox from blank to end. request_id 0: a blank that waits for work and holds nothing of any tenant.
 struct Sandbox {
   Cgroup cgroup;
-  Fd pidfd;
+  Fd pidfd, socket;
+  std::int32_t pid = 0;
+  std::uint64_t request_id = 0;
+};
+
+// A request for which no blank was ready.
+struct Pending {
+  LaunchRequest request;
+  std::vector<Fd> fds;
 };
 
 class Launcher {
@@ -43,12 +50,15 @@ class Launcher {
  private:
   Status set_up();
   Status start_zygote();
-  Result<Blank> make_blank();
-  void refill();
+  Status make_blank();
   void on_server();
   void on_zygote();
-  void start(const LaunchRequest& request, std::vector<Fd> fds);
-  Status forward(const LaunchRequest& request, const std::vector<Fd>& fds, Blank& blank);
+  void on_zygote_gone();
+  void accept(const LaunchRequest& request, std::vector<Fd> fds);
+  void serve_pending();
+  Status hand_over(Sandbox& sandbox, const Pending& pending);
+  void end(std::uint64_t request_id);
+  bool short_of_blanks() const { return zygote_ready_ && making_ + blanks_.size() < kBlanks + pending_.size() && failures_ < kMaxFailures; }
   void refuse(std::uint64_t id, std::string_view why);
   void end_all();
   void tell(const LaunchEvent& e) { if (!send_message(options_.server_socket, &e, sizeof e, {})) stop_ = true; }
@@ -60,8 +70,13 @@ class Launcher {
   pid_t zygote_pid_ = -1;
   std::uint64_t next_blank_ = 1;
   std::uint32_t next_uid_ = 0;
-  std::deque<Blank> blanks_;
-  std::unordered_map<std::uint64_t, Sandbox> sandboxes_;
+  std::unordered_map<std::uint64_t, Sandbox> sandboxes_;           // by the number of the blank
+  std::unordered_map<std::uint64_t, std::uint64_t> by_request_;    // request → blank
+  std::deque<std::uint64_t> blanks_;                               // ready for work
+  std::deque<Pending> pending_;
+  std::size_t making_ = 0;                                         // asked of the zygote, not yet answered
+  std::size_t failures_ = 0;                                       // blanks in a row that could not be made
+  bool zygote_ready_ = false;
   bool stop_ = false;
 };
 
@@ -94,18 +109,24 @@ Status Launcher::start_zygote() {
   return Ok{};
 }
 
-Result<Blank> Launcher::make_blank() {
-  auto group = Cgroup::create(host_, parent_, std::to_string(next_blank_++));
+Status Launcher::make_blank() {
+  const std::uint64_t id = next_blank_++;
+  auto group = Cgroup::create(host_, parent_, std::to_string(id));
   if (!group.ok()) return group.error();
   if (unshare(CLONE_NEWNET) != 0) return errno_error(errno, "make a network namespace");
-  Fd ns(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
-  if (!ns.valid()) return errno_error(errno, "open a network namespace");
-  return Blank{std::move(*group), std::move(ns)};
-}
-
-void Launcher::refill() {
-  auto blank = make_blank();
-  if (blank.ok()) blanks_.push_back(std::move(*blank));
+  const Fd netns(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!netns.valid()) return errno_error(errno, "open a network namespace");
+  BlankRequest rq;
+  rq.id = id;
+  rq.uid = options_.first_uid + next_uid_++ % 1'000'000;
+  rq.require_all = options_.require_isolation ? 1 : 0;
+  std::vector<int> fds = group->procs_fds();
+  rq.cgroup_count = static_cast<std::uint32_t>(fds.size());
+  fds.push_back(netns.get());
+  if (!send_message(zygote_.get(), &rq, sizeof rq, fds)) return make_error(Code::kUnavailable, "zygote_gone", "the zygote has ended");
+  sandboxes_.emplace(id, Sandbox{std::move(*group), Fd(), Fd(), 0, 0});
+  ++making_;
+  return Ok{};
 }
 
 void Launcher::refuse(std::uint64_t id, std::string_view why) {
@@ -124,76 +145,117 @@ void Launcher::on_server() {
     return;
   }
   if (got.bytes != sizeof request) return refuse(0, "malformed request");
-  if (request.kind == LaunchKind::kEnd) {
-    if (auto it = sandboxes_.find(request.id); it != sandboxes_.end()) {
-      syscall(SYS_pidfd_send_signal, it->second.pidfd.get(), SIGKILL, nullptr, 0);
-    }
+  if (request.kind == LaunchKind::kEnd) return end(request.id);
+  accept(request, std::move(got.fds));
+}
+
+void Launcher::end(std::uint64_t request_id) {
+  if (auto it = by_request_.find(request_id); it != by_request_.end()) {
+    syscall(SYS_pidfd_send_signal, sandboxes_.at(it->second).pidfd.get(), SIGKILL, nullptr, 0);
     return;
   }
-  start(request, std::move(got.fds));
+  auto at = std::find_if(pending_.begin(), pending_.end(), [&](const Pending& p) { return p.request.id == request_id; });
+  if (at == pending_.end()) return;
+  pending_.erase(at);
+  refuse(request_id, "ended before it was started");
 }
 
-void Launcher::start(const LaunchRequest& request, std::vector<Fd> fds) {
+void Launcher::accept(const LaunchRequest& request, std::vector<Fd> fds) {
   const std::size_t want = request.kind == LaunchKind::kInstance ? 4 : 3;
-  if ((request.kind != LaunchKind::kInstance && request.kind != LaunchKind::kCompile) || fds.size() != want ||
-      sandboxes_.contains(request.id)) {
+  if ((request.kind != LaunchKind::kInstance && request.kind != LaunchKind::kCompile) || fds.size() != want || request.id == 0 ||
+      by_request_.contains(request.id)) {
     return refuse(request.id, "malformed request");
   }
-  if (sandboxes_.size() >= kMaxSandboxes) return refuse(request.id, fmt::format("the limit of {} sandboxes is reached", kMaxSandboxes));
-  if (blanks_.empty()) refill();
-  if (blanks_.empty()) return refuse(request.id, "can't make a cgroup or a network namespace");
-  Blank blank = std::move(blanks_.front());
-  blanks_.pop_front();
-  if (auto st = forward(request, fds, blank); !st.ok()) return refuse(request.id, st.error().message);
-  sandboxes_.emplace(request.id, Sandbox{std::move(blank.cgroup), Fd()});
+  if (by_request_.size() + pending_.size() >= kMaxSandboxes) {
+    return refuse(request.id, fmt::format("the limit of {} sandboxes is reached", kMaxSandboxes));
+  }
+  pending_.push_back(Pending{request, std::move(fds)});
+  failures_ = 0;
+  serve_pending();
 }
 
-Status Launcher::forward(const LaunchRequest& request, const std::vector<Fd>& fds, Blank& blank) {
-  ZygoteRequest z;
-  z.launch = request;
-  z.uid = options_.first_uid + next_uid_++ % 1'000'000;
-  z.require_all = options_.require_isolation ? 1 : 0;
-  CgroupLimits limits{std::min(request.memory_bytes, kMaxMemory), std::clamp(request.cpu_milli, 10U, 1'000'000U), kMaxPids};
-  MAYFLY_TRY(blank.cgroup.set(limits));
-  std::vector<int> out;
-  for (const Fd& fd : fds) out.push_back(fd.get());
-  const std::vector<int> procs = blank.cgroup.procs_fds();
-  z.cgroup_count = static_cast<std::uint32_t>(procs.size());
-  out.insert(out.end(), procs.begin(), procs.end());
-  out.push_back(blank.netns.get());
-  if (!send_message(zygote_.get(), &z, sizeof z, out)) return make_error(Code::kUnavailable, "zygote_gone", "the zygote has ended");
+void Launcher::serve_pending() {
+  while (!pending_.empty() && !blanks_.empty()) {
+    const std::uint64_t id = blanks_.front();
+    blanks_.pop_front();
+    auto it = sandboxes_.find(id);
+    if (it == sandboxes_.end()) continue;  // it died while it waited
+    const Pending pending = std::move(pending_.front());
+    pending_.pop_front();
+    if (auto st = hand_over(it->second, pending); !st.ok()) refuse(pending.request.id, st.error().message);
+    else by_request_.emplace(pending.request.id, id);
+  }
+}
+
+Status Launcher::hand_over(Sandbox& sandbox, const Pending& pending) {
+  const LaunchRequest& rq = pending.request;
+  const CgroupLimits limits{std::min(rq.memory_bytes, kMaxMemory), std::clamp(rq.cpu_milli, 10U, 1'000'000U), kMaxPids};
+  MAYFLY_TRY(sandbox.cgroup.set(limits));
+  std::vector<int> fds;
+  for (const Fd& fd : pending.fds) fds.push_back(fd.get());
+  if (!send_message(sandbox.socket.get(), &rq, sizeof rq, fds)) return make_error(Code::kUnavailable, "blank_gone", "the prepared process has ended");
+  sandbox.socket.reset();
+  sandbox.request_id = rq.id;
+  LaunchEvent e;
+  e.kind = LaunchEventKind::kStarted;
+  e.id = rq.id;
+  e.pid = sandbox.pid;
+  set_text(e.text, sandbox.cgroup.memory_file());
+  tell(e);
   return Ok{};
+}
+
+// It died: its sandboxes died with it (PDEATHSIG). Tell of each, start another.
+void Launcher::on_zygote_gone() {
+  waitpid(zygote_pid_, nullptr, 0);
+  for (auto& [request, id] : by_request_) {
+    LaunchEvent gone;
+    gone.kind = LaunchEventKind::kExited;
+    gone.id = request;
+    gone.wait_status = SIGKILL;
+    set_text(gone.text, "the zygote has ended");
+    tell(gone);
+  }
+  sandboxes_.clear();
+  by_request_.clear();
+  blanks_.clear();
+  making_ = 0;
+  zygote_ready_ = false;
+  if (!start_zygote().ok()) stop_ = true;
 }
 
 void Launcher::on_zygote() {
   LaunchEvent e;
   Received got = receive_message(zygote_.get(), &e, sizeof e);
-  if (got.bytes <= 0) {  // it died: its sandboxes died with it (PDEATHSIG); tell of each, start another
-    int status = 0;
-    waitpid(zygote_pid_, &status, 0);
-    for (auto& [id, sandbox] : sandboxes_) {
-      LaunchEvent gone;
-      gone.kind = LaunchEventKind::kExited;
-      gone.id = id;
-      gone.wait_status = SIGKILL;
-      set_text(gone.text, "the zygote has ended");
-      tell(gone);
-    }
-    sandboxes_.clear();
-    static_cast<void>(start_zygote().ok());
-    return;
+  if (got.bytes != sizeof e) return on_zygote_gone();
+  if (e.id == 0) {  // primed, or unable to
+    zygote_ready_ = e.kind == LaunchEventKind::kReady;
+    return tell(e);
   }
-  if (got.bytes != sizeof e) return;
   auto it = sandboxes_.find(e.id);
-  if (e.kind == LaunchEventKind::kStarted && it != sandboxes_.end() && got.fds.size() == 1) {
-    it->second.pidfd = std::move(got.fds[0]);
-    set_text(e.text, it->second.cgroup.memory_file());
-  } else if ((e.kind == LaunchEventKind::kExited || e.kind == LaunchEventKind::kRefused) && it != sandboxes_.end()) {
-    e.oom_kills = static_cast<std::uint32_t>(it->second.cgroup.oom_kills());
-    e.peak_bytes = it->second.cgroup.peak_bytes();
-    sandboxes_.erase(it);
+  if (it == sandboxes_.end()) return;
+  Sandbox& sandbox = it->second;
+  if (e.kind == LaunchEventKind::kStarted && got.fds.size() == 2) {
+    --making_;
+    sandbox.pidfd = std::move(got.fds[0]);
+    sandbox.socket = std::move(got.fds[1]);
+    sandbox.pid = e.pid;
+    blanks_.push_back(e.id);
+    return serve_pending();
   }
-  tell(e);
+  if (e.kind == LaunchEventKind::kRefused) --making_;
+  const std::uint64_t request = sandbox.request_id;
+  if (request != 0) {
+    e.id = request;
+    e.oom_kills = static_cast<std::uint32_t>(sandbox.cgroup.oom_kills());
+    e.peak_bytes = sandbox.cgroup.peak_bytes();
+    by_request_.erase(request);
+    tell(e);
+  } else {
+    ++failures_;
+    std::erase(blanks_, it->first);
+  }
+  sandboxes_.erase(it);
 }
 
 void Launcher::end_all() {
@@ -215,11 +277,12 @@ int Launcher::run() {
   }
   while (!stop_) {
     pollfd fds[2] = {{options_.server_socket, POLLIN, 0}, {zygote_.get(), POLLIN, 0}};
-    const int ready = poll(fds, 2, blanks_.size() < kBlanks ? 0 : -1);
-    if (ready == 0) {
-      refill();
-      continue;
+    const int ready = poll(fds, 2, short_of_blanks() ? 0 : -1);
+    if (ready == 0 && !make_blank().ok()) ++failures_;
+    if (failures_ >= kMaxFailures && blanks_.empty() && making_ == 0) {
+      for (const Pending& p : std::exchange(pending_, {})) refuse(p.request.id, "can't make a sandbox; `mayfly doctor` tells what this machine lacks");
     }
+    if (ready <= 0) continue;
     if (fds[1].revents != 0) on_zygote();
     if (fds[0].revents != 0) on_server();
   }

@@ -1,8 +1,9 @@
 // The fixed-size messages between server, launcher and zygote, over SOCK_SEQPACKET pairs with descriptors attached.
 // The launcher reads nothing else from the server. Sizes and kinds are checked; numbers are clamped by the launcher's own limits.
 //
-//   server ──LaunchRequest(+fds)──▶ launcher ──ZygoteRequest(+fds)──▶ zygote ──clone──▶ instance
-//   server ◀──LaunchEvent── launcher ◀──LaunchEvent(+pidfd)── zygote
+//   launcher ──BlankRequest(+cgroups, network namespace)──▶ zygote ──clone──▶ blank (ahead of need)
+//   server ──LaunchRequest(+fds)──▶ launcher ──LaunchRequest(+fds)──▶ blank, which becomes an instance or a compile job
+//   server ◀──LaunchEvent── launcher ◀──LaunchEvent(+pidfd, the blank's socket)── zygote
 #pragma once
 #include <array>
 #include <cstdint>
@@ -32,9 +33,10 @@ struct LaunchRequest {
   ArenaGeometry geometry;           // kInstance
 };
 
-// What the launcher adds for the zygote; descriptors after the request's own: cgroup.procs files, then the network namespace.
-struct ZygoteRequest {
-  LaunchRequest launch;
+// Asks the zygote for a blank: a clone that has joined its cgroups and its network namespace and waits for one LaunchRequest.
+// Joining costs 10 ms where the kernel waits for a grace period, so it is done ahead. fds: cgroup.procs files, network namespace.
+struct BlankRequest {
+  std::uint64_t id = 0;             // the launcher's own number
   std::uint32_t uid = 0;
   std::uint32_t cgroup_count = 0;
   std::uint32_t require_all = 1;

@@ -22,6 +22,7 @@ std::string describe_end(const LaunchEvent& e) {
   if (e.oom_kills > 0) return fmt::format("out of memory: its limit was reached (peak {} MiB); raise memory", e.peak_bytes >> 20);
   if (e.text[0] != '\0') return e.text;
   if (WIFSIGNALED(e.wait_status)) return fmt::format("ended by signal {} ({})", WTERMSIG(e.wait_status), strsignal(WTERMSIG(e.wait_status)));
+  if (WEXITSTATUS(e.wait_status) == 100) return "its sandbox could not be completed; `mayfly doctor` tells what this machine lacks";
   return fmt::format("exited with status {}", WEXITSTATUS(e.wait_status));
 }
 

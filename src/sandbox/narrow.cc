@@ -113,10 +113,14 @@ bool restrict_paths(bool scratch) {
 
 }  // namespace
 
+const char* join(std::span<const int> cgroup_procs, int netns_fd) {
+  if (!join_cgroups(cgroup_procs)) return "join the cgroups";
+  if (setns(netns_fd, CLONE_NEWNET) != 0) return "enter an empty network namespace";
+  return nullptr;
+}
+
 const char* narrow(const NarrowOptions& o) {
   const bool scratch = o.scratch_bytes > 0;
-  if (!join_cgroups(o.cgroup_procs)) return "join the cgroups";
-  if (o.netns_fd >= 0 ? setns(o.netns_fd, CLONE_NEWNET) != 0 : unshare(CLONE_NEWNET) != 0) return "enter an empty network namespace";
   if (scratch && !mount_scratch(o.scratch_bytes, o.uid)) return "mount the scratch folder";
   if (!arrange_fds(o.keep_fds)) return "arrange the descriptors";
   if (!become(o.uid)) return "take the unprivileged id";

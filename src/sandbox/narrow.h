@@ -1,6 +1,6 @@
 // The narrowing of one child, each step visible, in the order in which it must happen. Runs in the child between clone() and
 // the first foreign byte; the parent (zygote) already lives in an empty read-only root and made the child in new pid, mount, ipc,
-// uts and cgroup namespaces. Allocates nothing, so that it is safe right after clone().
+// uts and cgroup namespaces. In two halves: join() before the child waits for its work, narrow() when it has it.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -13,8 +13,6 @@ inline constexpr int kFirstSandboxFd = 3;  // what narrow() keeps is moved to 3,
 inline constexpr char kScratchDir[] = "/scratch";
 
 struct NarrowOptions {
-  std::span<const int> cgroup_procs;   // open cgroup.procs files to join
-  int netns_fd = -1;                   // an empty network namespace to enter; -1: make one
   std::span<const int> keep_fds;       // moved to kFirstSandboxFd + i; at most 8
   std::uint32_t uid = 0;               // its own unprivileged id, also the group
   std::uint64_t scratch_bytes = 0;     // > 0: a private tmpfs of this size at kScratchDir
@@ -22,7 +20,9 @@ struct NarrowOptions {
   bool require_all = true;             // false: a step that the host can't do is skipped
 };
 
-// nullptr on success; else the name of the step that failed (errno is set).
+// Both: nullptr on success; else the name of the step that failed (errno is set).
+// cgroup_procs: open cgroup.procs files to join; netns_fd: an empty network namespace to enter.
+const char* join(std::span<const int> cgroup_procs, int netns_fd);
 const char* narrow(const NarrowOptions& options);
 
 // The zygote's own narrowing, once: a new mount namespace whose root is an empty read-only tmpfs with kScratchDir as mount point,

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,6 +27,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kReportBytes = 1 << 20;
+constexpr std::size_t kMaxCgroups = 4;
 
 std::uint64_t monotonic_ns() {
   timespec t{};
@@ -42,9 +44,9 @@ class Zygote {
   Status set_up();
   void on_request();
   void on_child();
-  [[noreturn]] void child(const ZygoteRequest& rq, const std::vector<Fd>& fds, std::uint64_t started_ns);
-  [[noreturn]] void serve(const ZygoteRequest& rq, std::uint64_t started_ns);
-  [[noreturn]] void compile(const ZygoteRequest& rq);
+  [[noreturn]] void blank(const BlankRequest& rq, const std::vector<Fd>& fds, int socket);
+  [[noreturn]] void serve(const LaunchRequest& rq, std::uint64_t started_ns);
+  [[noreturn]] void compile(const LaunchRequest& rq);
   void tell(const LaunchEvent& e, std::span<const int> fds = {}) {
     if (!send_message(options_.socket, &e, sizeof e, fds)) _exit(0);  // the launcher is gone
   }
@@ -81,9 +83,9 @@ Status Zygote::set_up() {
   return keep_only_sandbox_capabilities();
 }
 
-void Zygote::serve(const ZygoteRequest& rq, std::uint64_t started_ns) {
+void Zygote::serve(const LaunchRequest& rq, std::uint64_t started_ns) {
   constexpr int kArtefact = kFirstSandboxFd, kArena = kFirstSandboxFd + 1, kWake = kFirstSandboxFd + 2, kDone = kFirstSandboxFd + 3;
-  const std::size_t bytes = rq.launch.geometry.total_bytes();
+  const std::size_t bytes = rq.geometry.total_bytes();
   struct stat st{};
   if (fstat(kArena, &st) != 0 || static_cast<std::size_t>(st.st_size) < bytes) _exit(101);
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, kArena, 0);
@@ -91,8 +93,8 @@ void Zygote::serve(const ZygoteRequest& rq, std::uint64_t started_ns) {
   InstanceArgs args;
   args.runtime = runtime_.get();
   args.artefact_fd = kArtefact;
-  args.artefact_bytes = rq.launch.file_bytes;
-  args.arena = ArenaView(base, rq.launch.geometry);
+  args.artefact_bytes = rq.file_bytes;
+  args.arena = ArenaView(base, rq.geometry);
   args.wake_fd = kWake;
   args.done_fd = kDone;
   args.arena.header().started_ns = started_ns;
@@ -100,69 +102,81 @@ void Zygote::serve(const ZygoteRequest& rq, std::uint64_t started_ns) {
   _exit(run_instance(args));
 }
 
-void Zygote::compile(const ZygoteRequest& rq) {
+void Zygote::compile(const LaunchRequest& rq) {
   constexpr int kModel = kFirstSandboxFd, kReport = kFirstSandboxFd + 1, kArtefact = kFirstSandboxFd + 2;
   void* report = mmap(nullptr, kReportBytes, PROT_READ | PROT_WRITE, MAP_SHARED, kReport, 0);
   if (report == MAP_FAILED) _exit(102);
   CompileArgs args;
   args.runtime = runtime_.get();
   args.model_fd = kModel;
-  args.model_bytes = rq.launch.file_bytes;
+  args.model_bytes = rq.file_bytes;
   args.artefact_fd = kArtefact;
   args.scratch_dir = kScratchDir;
   args.report = {static_cast<char*>(report), kReportBytes};
   _exit(run_compile(args));
 }
 
-void Zygote::child(const ZygoteRequest& rq, const std::vector<Fd>& fds, std::uint64_t started_ns) {
-  const bool compiling = rq.launch.kind == LaunchKind::kCompile;
-  const std::size_t own = compiling ? 3 : 4;
-  int keep[kMaxLaunchFds], groups[4];
-  for (std::size_t i = 0; i < own; ++i) keep[i] = fds[i].get();
-  for (std::size_t i = 0; i < rq.cgroup_count; ++i) groups[i] = fds[own + i].get();
-  NarrowOptions o;
-  o.cgroup_procs = {groups, rq.cgroup_count};
-  o.netns_fd = fds.back().get();
-  o.keep_fds = {keep, own};
-  o.uid = rq.uid;
-  o.scratch_bytes = compiling ? rq.launch.scratch_bytes : 0;
-  o.seccomp = compiling ? &compile_filter_ : &instance_filter_;
-  o.require_all = rq.require_all != 0;
+// The child's whole life before it is an instance. It holds capabilities while it waits, and no tenant's byte.
+void Zygote::blank(const BlankRequest& rq, const std::vector<Fd>& fds, int socket) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (const char* step = narrow(o); step != nullptr) {
-    // The descriptors may be gone already: the exit status tells the step's errno; the launcher's log has the rest.
+  auto fail = [](const char* step) {
     dprintf(2, "mayfly: sandbox: can't %s: %s\n", step, std::strerror(errno));
     _exit(100);
-  }
-  if (compiling) compile(rq);
-  serve(rq, started_ns);
+  };
+  int groups[kMaxCgroups];
+  for (std::size_t i = 0; i < rq.cgroup_count; ++i) groups[i] = fds[i].get();
+  if (const char* step = join({groups, rq.cgroup_count}, fds.back().get())) fail(step);
+
+  LaunchRequest launch;
+  const Received got = receive_message(socket, &launch, sizeof launch);
+  const std::uint64_t started_ns = monotonic_ns();
+  if (got.bytes != sizeof launch) _exit(0);  // the launcher is gone
+  const bool compiling = launch.kind == LaunchKind::kCompile;
+  int keep[kMaxLaunchFds];
+  if (got.fds.size() > kMaxLaunchFds) _exit(100);
+  for (std::size_t i = 0; i < got.fds.size(); ++i) keep[i] = got.fds[i].get();
+  NarrowOptions o;
+  o.keep_fds = {keep, got.fds.size()};
+  o.uid = rq.uid;
+  o.scratch_bytes = compiling ? launch.scratch_bytes : 0;
+  o.seccomp = compiling ? &compile_filter_ : &instance_filter_;
+  o.require_all = rq.require_all != 0;
+  if (const char* step = narrow(o)) fail(step);
+  if (compiling) compile(launch);
+  serve(launch, started_ns);
 }
 
 void Zygote::on_request() {
-  ZygoteRequest rq;
+  BlankRequest rq;
   Received got = receive_message(options_.socket, &rq, sizeof rq);
   if (got.bytes <= 0) _exit(0);
-  const std::size_t own = rq.launch.kind == LaunchKind::kCompile ? 3 : 4;
-  MAYFLY_CHECK(got.bytes == sizeof rq && rq.cgroup_count <= 4 && got.fds.size() == own + rq.cgroup_count + 1);
-  const std::uint64_t started_ns = monotonic_ns();
+  MAYFLY_CHECK(got.bytes == sizeof rq && rq.cgroup_count <= kMaxCgroups && got.fds.size() == rq.cgroup_count + 1);
+  int pair[2];
+  MAYFLY_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+  const Fd ours(pair[0]), theirs(pair[1]);
   int pidfd = -1;
   constexpr unsigned long kFlags =
       CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_PIDFD | SIGCHLD;
   const long pid = syscall(SYS_clone, kFlags, nullptr, &pidfd, nullptr, nullptr);
-  if (pid == 0) child(rq, got.fds, started_ns);
+  if (pid == 0) {
+    close(pair[0]);
+    blank(rq, got.fds, pair[1]);
+  }
   LaunchEvent e;
-  e.id = rq.launch.id;
+  e.id = rq.id;
   if (pid < 0) {
     e.kind = LaunchEventKind::kRefused;
     set_text(e.text, fmt::format("clone: {}", std::strerror(errno)));
     return tell(e);
   }
-  children_.emplace(static_cast<pid_t>(pid), rq.launch.id);
+  children_.emplace(static_cast<pid_t>(pid), rq.id);
   e.kind = LaunchEventKind::kStarted;
   e.pid = static_cast<std::int32_t>(pid);
-  tell(e, std::span(&pidfd, 1));
+  const int fds[] = {pidfd, ours.get()};
+  tell(e, fds);
   close(pidfd);
 }
 

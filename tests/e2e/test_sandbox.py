@@ -1,0 +1,76 @@
+"""What the kernel says of a live instance: no privileges, filtered system calls, namespaces and descriptors of its own."""
+
+import os
+from pathlib import Path
+
+import pytest
+from harness import Server, rows, wait_for
+
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Server() as s:
+        s.deploy("one", "iris_logreg.onnx", "--min", "1")
+        s.deploy("two", "iris_logreg.onnx", "--min", "1")
+        x, _ = rows("iris", 4)
+        for name in ("one", "two"):
+            assert s.infer(name, x).status == 200
+        yield s
+
+
+@pytest.fixture(scope="module")
+def pids(server):
+    return [wait_for(lambda n=n: server.instances(n), "an instance")[0]["pid"] for n in ("one", "two")]
+
+
+def status(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def namespaces(pid):
+    return {n: os.readlink(f"/proc/{pid}/ns/{n}") for n in NAMESPACES}
+
+
+def test_privileges(pids):
+    for pid in pids:
+        s = status(pid)
+        assert s["NoNewPrivs"] == "1" and s["Seccomp"] == "2"
+        for caps in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(s[caps], 16) == 0, caps
+        for ids in ("Uid", "Gid"):
+            assert len(set(s[ids].split())) == 1 and int(s[ids].split()[0]) >= 0x70000000
+
+
+def test_two_instances_share_no_id(pids):
+    assert status(pids[0])["Uid"] != status(pids[1])["Uid"]
+
+
+def test_namespaces(server, pids):
+    for pid in pids:
+        mine, theirs = namespaces(pid), namespaces(server.pid)
+        assert {n for n in NAMESPACES if mine[n] == theirs[n]} == set()
+
+
+def test_descriptors(pids):
+    for pid in pids:
+        assert len(os.listdir(f"/proc/{pid}/fd")) == 4
+
+
+def test_root_is_empty(pids):
+    for pid in pids:
+        assert os.listdir(f"/proc/{pid}/root/") == []
+
+
+def test_network_has_no_way_out(pids):
+    for pid in pids:
+        devices = [line.split(":")[0].strip() for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]]
+        assert set(devices) <= {"lo"}
+        assert Path(f"/proc/{pid}/net/route").read_text().count("\n") <= 1
+
+
+def test_server_itself_has_no_privileges(server):
+    s = status(server.pid)
+    assert s["NoNewPrivs"] == "1" and int(s["CapEff"], 16) == 0 and s["Uid"].split()[0] != "0"

@@ -82,7 +82,7 @@ class Server:
 
     def delete(self, name):
         environment = dict(os.environ, MAYFLY_SERVER=f"http://127.0.0.1:{self.port}")
-        subprocess.run([MAYFLY, "delete", name, "--yes"], env=environment, capture_output=True)
+        subprocess.run([MAYFLY, "delete", name], env=environment, capture_output=True)
 
     def instances(self, endpoint=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)

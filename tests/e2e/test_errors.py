@@ -46,7 +46,7 @@ CASES = {
     "wrong width": ("POST", INFER, tensors(shape=[1, 5], data=[1, 2, 3, 4, 5]), 400),
     "wrong rank": ("POST", INFER, tensors(shape=[4]), 400),
     "negative dimension": ("POST", INFER, tensors(shape=[-1, 4]), 400),
-    "overflowing shape": ("POST", INFER, tensors(shape=[1 << 62, 4]), 400),
+    "overflowing shape": ("POST", INFER, tensors(shape=[1 << 62, 4]), 413),
     "fewer numbers than the shape says": ("POST", INFER, tensors(data=[1, 2, 3]), 400),
     "more numbers than the shape says": ("POST", INFER, tensors(data=[1, 2, 3, 4, 5]), 400),
     "text for a number": ("POST", INFER, tensors(data=[1, 2, 3, "4"]), 400),

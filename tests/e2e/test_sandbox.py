@@ -61,7 +61,7 @@ def test_descriptors(pids):
 
 def test_root_is_empty(pids):
     for pid in pids:
-        assert os.listdir(f"/proc/{pid}/root/") == []
+        assert os.listdir(f"/proc/{pid}/root/") in ([], ["scratch"])  # the mount point of compile jobs
 
 
 def test_network_has_no_way_out(pids):

@@ -286,12 +286,16 @@ class Bench:
     def memory(self, label, endpoint, model, request):
         file = request_file(self.folder, endpoint + ".http", request)
         for n in (1, 10):
-            self.server.deploy(endpoint, model, "--idle", "60s", "--min", str(n), "--max", str(n))
-            newest = lambda rows: [r for r in rows if r["version"] == max(q["version"] for q in rows)]
-            settled = lambda rows: len(rows) == n and all(r["state"] not in ("starting", "ending", "draining") for r in rows)
-            self.server.wait_instances(endpoint, settled, 30, f"{n} ready instances alone")
-            tool("load", self.server.port, file, n, 0, 20 * n)  # every instance has run
-            pids = [r["pid"] for r in newest(self.server.instances(endpoint))]
+            self.server.deploy(endpoint, model, "--idle", "60s", "--concurrency", "1", "--min", str(n), "--max", str(n))
+            # By age and not by state: an instance that has had no request may still be listed as starting.
+            settled = lambda rows: len(rows) == n and len({r["version"] for r in rows}) == 1 and all(r["age_ms"] > 500 for r in rows)
+            self.server.wait_instances(endpoint, settled, 15, f"having {n} instances of one version")
+            tool("load", self.server.port, file, n, 0, 20 * n)
+            live = self.server.instances(endpoint)
+            idlers = sum(1 for r in live if r["requests"] == 0)
+            if idlers:
+                raise Unmeasured(f"{idlers} of {len(live)} instances got no request, their memory says nothing")
+            pids = [r["pid"] for r in live]
             private = [private_bytes(p) for p in pids]
             self.row(f"{label}: private bytes of {len(pids)} instance(s), sum", sum(private) / 1e6, "MB")
             self.row(f"{label}: private bytes of {len(pids)} instance(s), largest", max(private) / 1e6, "MB")

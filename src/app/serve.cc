@@ -253,7 +253,7 @@ Result<int> serve_or_error(const ServeOptions& o) {
   if (geteuid() != 0) {
     return make_error(Code::kFailedPrecondition, "needs_root",
                       "`mayfly serve` starts as root: its launcher makes namespaces and cgroups; the server itself gives up all privileges at once. "
-                      "docs/production.md says what running without root needs");
+                      "docs/production.md says more");
   }
   auto library = find_runtime_library(o.runtime_dir);
   if (!library.ok()) return library.error();

@@ -44,7 +44,7 @@ struct Error {
 };
 
 // HTTP status of an error; reason "payload_too_large" is 413, "head_too_large" 431, "method_not_allowed" 405,
-// "queue_full" 429 and "instance_failed" 500 whatever their code.
+// "queue_full" 429, "disk_full" and "quota_exceeded" 507, "instance_failed" 500, whatever their code.
 int http_status(const Error& e);
 // Exit status of the command line for a HTTP status: 0 ok, 1 failed, 2 bad usage or input, 3 not found,
 // 4 not permitted, 5 unavailable or out of time.

@@ -47,6 +47,7 @@ CASES = {
     "wrong rank": ("POST", INFER, tensors(shape=[4]), 400),
     "negative dimension": ("POST", INFER, tensors(shape=[-1, 4]), 400),
     "overflowing shape": ("POST", INFER, tensors(shape=[1 << 62, 4]), 413),
+    "tensor over max_request": ("POST", INFER, tensors(shape=[5000, 4], data=[0] * 20000), 413),
     "fewer numbers than the shape says": ("POST", INFER, tensors(data=[1, 2, 3]), 400),
     "more numbers than the shape says": ("POST", INFER, tensors(data=[1, 2, 3, 4, 5]), 400),
     "text for a number": ("POST", INFER, tensors(data=[1, 2, 3, "4"]), 400),
@@ -81,10 +82,14 @@ def test_refusal(connection, case):
     assert connection.sock is before, "the connection was closed"
 
 
-def test_too_large(server):
+def test_body_too_large(server):
+    """Refused by its head alone: the client has sent nothing of the body yet."""
     c = http.client.HTTPConnection(server.address, timeout=30)
-    rs, text = talk(c, "POST", INFER, b" " * (8 << 20))
-    assert rs.status == 413 and json.loads(text)["error"]
+    c.putrequest("POST", INFER)
+    c.putheader("Content-Length", str(8 << 20))
+    c.endheaders()
+    rs = c.getresponse()
+    assert rs.status == 413 and json.loads(rs.read())["error"]
     c.close()
     c = http.client.HTTPConnection(server.address, timeout=30)
     assert talk(c, "POST", INFER, tensors())[0].status == 200

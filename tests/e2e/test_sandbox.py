@@ -12,8 +12,8 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 @pytest.fixture(scope="module")
 def server():
     with Server() as s:
-        s.deploy("one", "iris_logreg.onnx", "--min", "1")
-        s.deploy("two", "iris_logreg.onnx", "--min", "1")
+        s.deploy("one", "iris_logreg.onnx", "--idle", "60s")
+        s.deploy("two", "iris_logreg.onnx", "--idle", "60s")
         x, _ = rows("iris", 4)
         for name in ("one", "two"):
             assert s.infer(name, x).status == 200
@@ -55,13 +55,22 @@ def test_namespaces(server, pids):
 
 
 def test_descriptors(pids):
+    """The model (read only), the arena and two eventfds; nothing of the server's."""
     for pid in pids:
-        assert len(os.listdir(f"/proc/{pid}/fd")) == 4
+        names = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        kinds = sorted(n.rsplit(".", 1)[-1] if n.endswith(".ort") else n for n in names.values())
+        assert kinds == ["/memfd:arena (deleted)", "anon_inode:[eventfd]", "anon_inode:[eventfd]", "ort"]
+        model = next(fd for fd, n in names.items() if n.endswith(".ort"))
+        flags = dict(line.split(":\t") for line in Path(f"/proc/{pid}/fdinfo/{model}").read_text().splitlines()[:2])
+        assert int(flags["flags"], 8) & os.O_ACCMODE == os.O_RDONLY
 
 
-def test_root_is_empty(pids):
+def test_root_is_empty_and_read_only(pids):
     for pid in pids:
-        assert os.listdir(f"/proc/{pid}/root/") in ([], ["scratch"])  # the mount point of compile jobs
+        files = [f for _, _, found in os.walk(f"/proc/{pid}/root/") for f in found]
+        assert files == [] and set(os.listdir(f"/proc/{pid}/root/")) <= {"scratch"}
+        mounts = [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
+        assert [m[1] for m in mounts] == ["/"] and {"ro", "nosuid", "nodev"} <= set(mounts[0][3].split(","))
 
 
 def test_network_has_no_way_out(pids):

@@ -61,8 +61,11 @@ Result<Latencies> floor(std::span<char* const> args) {
 void print(Latencies& l) {
   const std::size_t n = l.us.size();
   std::sort(l.us.begin(), l.us.end());
-  const auto at = [&](double q) { return n == 0 ? 0.0 : l.us[std::min(n - 1, static_cast<std::size_t>(q * static_cast<double>(n)))]; };
-  fmt::print("{{\"count\":{},\"failed\":{},\"seconds\":{:.6f},\"min_us\":{:.3f},\"p50_us\":{:.3f},\"p90_us\":{:.3f},\"p99_us\":{:.3f},\"max_us\":{:.3f}}}\n",
+  const auto at = [&](double q) {
+    return n == 0 ? 0.0 : l.us[std::min(n - 1, static_cast<std::size_t>(q * static_cast<double>(n)))];
+  };
+  fmt::print("{{\"count\":{},\"failed\":{},\"seconds\":{:.6f},"
+             "\"min_us\":{:.3f},\"p50_us\":{:.3f},\"p90_us\":{:.3f},\"p99_us\":{:.3f},\"max_us\":{:.3f}}}\n",
              n, l.failed, l.seconds, at(0), at(0.5), at(0.9), at(0.99), at(1));
 }
 

@@ -110,7 +110,21 @@ void Instance::return_slot(std::uint32_t slot, std::uint64_t bytes_used) {
     fallocate(arena_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, static_cast<off_t>(arena_.geometry().slot_bytes()));
   }
   free_.push_back(slot);
+  probe_if_unasked();
   owner_.on_slot_free(*this);
+}
+
+// An instance is ready when it has run the model. Where nobody asks it anything (min, a wake whose request was refused), it is asked
+// for one run on zeros.
+void Instance::probe_if_unasked() {
+  const bool has_session = arena_.header().state.load() == static_cast<std::uint32_t>(InstanceState::kReady);
+  if (phase_ != InstancePhase::kStarting || !has_session || !running_.empty()) return;
+  const auto slot = take_slot();
+  if (!slot) return;  // leased: its request will be the probe, or return_slot() comes back here
+  SlotRequest& rq = arena_.slot(*slot).request;
+  rq.kind = RequestKind::kProbe;
+  rq.input_count = 0;
+  submit(*slot, nullptr);
 }
 
 void Instance::submit(std::uint32_t slot, Call* call) {
@@ -162,6 +176,7 @@ void Instance::drain() {
       }
       if (phase_ != InstancePhase::kReady) return;
     }
+    probe_if_unasked();
     if (ring_prepare_sleep(h.completed)) return;
   }
 }

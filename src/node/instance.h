@@ -73,6 +73,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   Status launch();
   Task<void> watch(std::shared_ptr<Instance> self);
   void drain();
+  void probe_if_unasked();
   bool complete(std::uint32_t slot);
   void fail_calls(const std::string& cause);
 

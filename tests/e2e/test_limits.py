@@ -1,0 +1,91 @@
+"""Every wait and every size has a limit: the answer names it, and the next request is served."""
+
+import json
+import struct
+import threading
+
+import numpy as np
+import pytest
+from harness import DEPS, Server, rows, wait_for
+
+X, Y = rows("iris", 4)
+PICTURE = np.zeros((1, 3, 224, 224), np.float32)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Server() as s:
+        yield s
+
+
+def infer_binary(server, name, tensor, x):
+    head = json.dumps({"inputs": [{"name": tensor, "datatype": "FP32", "shape": list(x.shape),
+                                   "parameters": {"binary_data_size": x.nbytes}}],
+                       "parameters": {"binary_data_output": True}}).encode()
+    return server.http(f"/v2/models/{name}/infer", "POST", head + x.tobytes(),
+                       {"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"})
+
+
+def test_min_instances_are_ready_without_a_request_and_stay(server):
+    server.deploy("kept", "iris_logreg.onnx", "--min", "2", "--max", "3", "--idle", "0s")
+    wait_for(lambda: [i["state"] for i in server.instances("kept")] == ["idle", "idle"], "two idle instances")
+    assert "start;desc=warm" in server.infer("kept", X).headers["Server-Timing"]
+    assert len(server.instances("kept")) == 2
+    server.cli("delete", "kept")
+    wait_for(lambda: not server.instances("kept"), "the end of its instances")
+
+
+def test_an_instance_woken_by_a_refused_request_goes_back_to_zero(server):
+    server.deploy("refused", "iris_logreg.onnx", "--idle", "100ms")
+    assert server.http("/v2/models/refused/infer", "POST", b"{").status == 400
+    wait_for(lambda: not server.instances("refused"), "zero instances")
+
+
+def test_deadline(server):
+    server.deploy("late", str(DEPS / "models/efficientnet_lite0.onnx"), "--timeout", "2ms")
+    answer = infer_binary(server, "late", "image", PICTURE)
+    assert answer.status == 504 and answer.headers["Mayfly-Reason"] == "deadline_exceeded"
+    assert "late" in answer.json()["error"]
+
+
+def test_full_queue_is_refused_at_once_and_the_rest_is_answered(server):
+    server.deploy("full", str(DEPS / "models/efficientnet_lite0.onnx"), "--max", "1", "--concurrency", "1", "--queue", "2")
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(infer_binary(server, "full", "image", PICTURE))) for _ in range(12)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    refused = [a for a in answers if a.status == 429]
+    assert refused and {a.status for a in answers} == {200, 429}
+    for a in refused:
+        assert a.headers["Mayfly-Reason"] == "queue_full" and int(a.headers["Retry-After"]) >= 1
+
+
+def test_out_of_memory_is_told_as_such_and_hurts_nobody_else(server):
+    server.deploy("small", "letter_mlp.onnx", "--memory", "64Mi")
+    x, y = rows("letter", 16)
+    many = np.tile(x, (60, 1))[:300_000]
+    answer = infer_binary(server, "small", "input", many)
+    assert answer.status == 500 and answer.headers["Mayfly-Reason"] == "instance_failed"
+    assert "out of memory" in answer.json()["error"]
+    answer = server.infer("small", x[:10])
+    assert answer.status == 200, answer.body
+
+
+def test_a_package_over_the_limit_is_refused_and_leaves_nothing():
+    with Server("--max-package", "100Ki") as s:
+        done = s.cli("deploy", "big", str(DEPS / "models/coffee.png"), check=False)
+        assert done.returncode == 2 and "102400" in done.stderr.replace(",", "")
+        assert not [p for p in (s.data / "packages").rglob("*") if p.is_file()]
+
+
+def test_a_hostile_model_is_refused_and_the_endpoint_keeps_its_version(server):
+    server.deploy("steady", "iris_logreg.onnx")
+    for name, content in {"noise": struct.pack("<256Q", *range(256)), "empty": b"", "text": b"hello"}.items():
+        bad = server.folder / name
+        bad.write_bytes(content)
+        done = server.cli("deploy", "steady", bad, check=False)
+        assert done.returncode == 2 and done.stderr, name
+    assert server.get("steady")["version"] == 1
+    assert server.infer("steady", X).json()["outputs"][0]["data"] == Y.tolist()

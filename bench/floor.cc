@@ -29,8 +29,8 @@ Status run_once(const Ort& ort, const Session& s, const OrtValue* input) {
 
 }  // namespace
 
-Result<Latencies> run_floor(const std::string& library, const std::string& model, const Shape& shape, std::size_t warmup,
-                            std::size_t count) {
+Result<Latencies> run_floor(const std::string& library, const std::string& model, const Shape& shape,
+                            std::size_t warmup, std::size_t count) {
   std::ifstream file(model, std::ios::binary);
   if (!file) return make_error(Code::kNotFound, "model_not_found", "cannot read model \"{}\"", model);
   const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};

@@ -91,7 +91,8 @@ class Load {
 
   Status write_some(Connection& c) {
     while (c.sent < o_.request.size()) {
-      const ssize_t n = ::send(c.fd.get(), o_.request.data() + c.sent, o_.request.size() - c.sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+      const ssize_t n =
+          ::send(c.fd.get(), o_.request.data() + c.sent, o_.request.size() - c.sent, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n < 0 && errno == EAGAIN) return want_write(c, true);
       if (n < 0) return errno_error(errno, "send a request");
       c.sent += static_cast<std::size_t>(n);

@@ -17,7 +17,8 @@ namespace {
 Result<std::size_t> number(std::string_view text) {
   std::size_t n = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (ec != std::errc{} || end != text.data() + text.size()) return invalid("bad_usage", "\"{}\" is not a number", text);
+  if (ec != std::errc{} || end != text.data() + text.size())
+    return invalid("bad_usage", "\"{}\" is not a number", text);
   return n;
 }
 
@@ -64,16 +65,18 @@ void print(Latencies& l) {
   const auto at = [&](double q) {
     return n == 0 ? 0.0 : l.us[std::min(n - 1, static_cast<std::size_t>(q * static_cast<double>(n)))];
   };
-  fmt::print("{{\"count\":{},\"failed\":{},\"seconds\":{:.6f},"
-             "\"min_us\":{:.3f},\"p50_us\":{:.3f},\"p90_us\":{:.3f},\"p99_us\":{:.3f},\"max_us\":{:.3f}}}\n",
-             n, l.failed, l.seconds, at(0), at(0.5), at(0.9), at(0.99), at(1));
+  fmt::print(
+      "{{\"count\":{},\"failed\":{},\"seconds\":{:.6f},"
+      "\"min_us\":{:.3f},\"p50_us\":{:.3f},\"p90_us\":{:.3f},\"p99_us\":{:.3f},\"max_us\":{:.3f}}}\n",
+      n, l.failed, l.seconds, at(0), at(0.5), at(0.9), at(0.99), at(1));
 }
 
 int run(std::span<char* const> args) {
   const std::string_view verb = args.size() > 3 ? args[1] : "";
   if (verb != "load" && verb != "floor") {
-    fmt::print(stderr, "usage: mayfly_bench load PORT REQUEST_FILE CONNECTIONS WARMUP COUNT\n"
-                       "       mayfly_bench floor LIBRARY MODEL WARMUP COUNT DIM...\n");
+    fmt::print(stderr,
+               "usage: mayfly_bench load PORT REQUEST_FILE CONNECTIONS WARMUP COUNT\n"
+               "       mayfly_bench floor LIBRARY MODEL WARMUP COUNT DIM...\n");
     return 2;
   }
   auto result = verb == "load" ? load(args.subspan(2)) : floor(args.subspan(2));
@@ -82,7 +85,8 @@ int run(std::span<char* const> args) {
     return result.error().reason == "bad_usage" ? 2 : 1;
   }
   if (result->failed != 0) {
-    fmt::print(stderr, "mayfly_bench: {} requests failed; the first answer:\n{}\n", result->failed, result->first_failure);
+    fmt::print(stderr, "mayfly_bench: {} requests failed; the first answer:\n{}\n", result->failed,
+               result->first_failure);
     return 1;
   }
   print(*result);

@@ -10,7 +10,8 @@ namespace mayfly {
 int serve(const ServeOptions& options);
 int doctor(bool json);
 
-// Where the model runtime's library is: `runtime_dir`, ../lib/mayfly or ../lib beside the binary, the build's own folder.
+// Where the model runtime's library is: `runtime_dir`, ../lib/mayfly or ../lib beside the binary, the build's own
+// folder.
 Result<std::string> find_runtime_library(const std::string& runtime_dir);
 
 }  // namespace mayfly

@@ -28,10 +28,14 @@ bool child_can(int (*action)()) {
 }
 
 Finding check_namespaces() {
-  const bool all = child_can([] { return unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP); });
+  const bool all = child_can([] {
+    return unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP);
+  });
   const bool user = child_can([] { return setgid(65534) != 0 || setuid(65534) != 0 ? 1 : unshare(CLONE_NEWUSER); });
   if (all && user) return {"namespaces", "ok", "mount, pid, network, ipc, uts, cgroup, user", ""};
-  if (all) return {"namespaces", "missing", "user namespaces are refused to unprivileged ids", "sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1"};
+  if (all)
+    return {"namespaces", "missing", "user namespaces are refused to unprivileged ids",
+            "sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1"};
   return {"namespaces", "missing", "can't be made by this user", "run as root"};
 }
 
@@ -39,23 +43,27 @@ Finding check_cgroups() {
   const CgroupHost host = detect_cgroups();
   const std::string found = host.version == 0 ? "none" : fmt::format("version {}", host.version);
   if (host.missing.empty()) return {"cgroups", "ok", found + " with memory, cpu, pids", ""};
-  return {"cgroups", "missing", fmt::format("{} without {}", found, fmt::join(host.missing, ", ")), "enable the controllers (v2: systemd Delegate=yes; v1: mount them under /sys/fs/cgroup)"};
+  return {"cgroups", "missing", fmt::format("{} without {}", found, fmt::join(host.missing, ", ")),
+          "enable the controllers (v2: systemd Delegate=yes; v1: mount them under /sys/fs/cgroup)"};
 }
 
 Finding check_landlock() {
   const long abi = syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
   if (abi > 0) return {"landlock", "ok", fmt::format("ABI {}", abi), ""};
-  return {"landlock", "missing", "not in this kernel", "Linux 5.13 or newer, booted with lsm=landlock,…; without it the empty root and seccomp stand alone"};
+  return {"landlock", "missing", "not in this kernel",
+          "Linux 5.13 or newer, booted with lsm=landlock,…; without it the empty root and seccomp stand alone"};
 }
 
 Finding check_seccomp() {
   const bool there = prctl(PR_GET_SECCOMP) >= 0;
-  return there ? Finding{"seccomp", "ok", "filter", ""} : Finding{"seccomp", "missing", "not in this kernel", "a kernel with CONFIG_SECCOMP_FILTER"};
+  return there ? Finding{"seccomp", "ok", "filter", ""}
+               : Finding{"seccomp", "missing", "not in this kernel", "a kernel with CONFIG_SECCOMP_FILTER"};
 }
 
 Finding check_runtime() {
   auto path = find_runtime_library("");
-  return path.ok() ? Finding{"model runtime", "ok", *path, ""} : Finding{"model runtime", "missing", "not found", path.error().message};
+  return path.ok() ? Finding{"model runtime", "ok", *path, ""}
+                   : Finding{"model runtime", "missing", "not found", path.error().message};
 }
 
 Finding check_cpus() {
@@ -65,7 +73,8 @@ Finding check_cpus() {
 }
 
 Finding check_user() {
-  if (geteuid() == 0) return {"user", "ok", "root (the server gives its privileges up; only the launcher keeps them)", ""};
+  if (geteuid() == 0)
+    return {"user", "ok", "root (the server gives its privileges up; only the launcher keeps them)", ""};
   return {"user", "missing", fmt::format("uid {}", geteuid()), "`mayfly serve` starts as root"};
 }
 
@@ -75,13 +84,15 @@ Finding check_swap() {
   int lines = 0;
   while (std::getline(in, line)) ++lines;
   if (lines <= 1) return {"swap", "ok", "none", ""};
-  return {"swap", "slow", "on", "an instance that was swapped out answers later than a new one starts: swapoff -a, or vm.swappiness=0"};
+  return {"swap", "slow", "on",
+          "an instance that was swapped out answers later than a new one starts: swapoff -a, or vm.swappiness=0"};
 }
 
 }  // namespace
 
 int doctor(bool json) {
-  const Finding findings[] = {check_user(), check_namespaces(), check_cgroups(), check_seccomp(), check_landlock(), check_runtime(), check_cpus(), check_swap()};
+  const Finding findings[] = {check_user(),     check_namespaces(), check_cgroups(), check_seccomp(),
+                              check_landlock(), check_runtime(),    check_cpus(),    check_swap()};
   bool missing = false;
   nlohmann::json rows = nlohmann::json::array();
   for (const Finding& f : findings) {

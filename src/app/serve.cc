@@ -42,8 +42,10 @@ Result<Listen> parse_listen(const std::string& text) {
   Listen out;
   unsigned port = 0;
   const char* end = text.data() + text.size();
-  if (colon == std::string::npos || std::from_chars(text.data() + colon + 1, end, port).ptr != end || colon + 1 == text.size() || port > 65535) {
-    return invalid("invalid_listen", "--listen \"{}\": expected ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", text);
+  if (colon == std::string::npos || std::from_chars(text.data() + colon + 1, end, port).ptr != end ||
+      colon + 1 == text.size() || port > 65535) {
+    return invalid("invalid_listen", "--listen \"{}\": expected ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080",
+                   text);
   }
   out.address = text.substr(0, colon);
   if (out.address.size() > 2 && out.address.front() == '[') out.address = out.address.substr(1, out.address.size() - 2);
@@ -51,9 +53,12 @@ Result<Listen> parse_listen(const std::string& text) {
   out.port = static_cast<std::uint16_t>(port);
   in_addr v4{};
   in6_addr v6{};
-  if (inet_pton(AF_INET, out.address.c_str(), &v4) == 1) out.loopback = (ntohl(v4.s_addr) >> 24) == 127;
-  else if (inet_pton(AF_INET6, out.address.c_str(), &v6) == 1) out.loopback = IN6_IS_ADDR_LOOPBACK(&v6);
-  else return invalid("invalid_listen", "--listen \"{}\": \"{}\" is not an IP address", text, out.address);
+  if (inet_pton(AF_INET, out.address.c_str(), &v4) == 1)
+    out.loopback = (ntohl(v4.s_addr) >> 24) == 127;
+  else if (inet_pton(AF_INET6, out.address.c_str(), &v6) == 1)
+    out.loopback = IN6_IS_ADDR_LOOPBACK(&v6);
+  else
+    return invalid("invalid_listen", "--listen \"{}\": \"{}\" is not an IP address", text, out.address);
   return out;
 }
 
@@ -68,12 +73,16 @@ Status prepare_data_dir(const std::string& dir, std::uint32_t uid) {
   namespace fs = std::filesystem;
   std::error_code ec;
   fs::create_directories(dir + "/artefacts", ec);
-  if (ec) return make_error(Code::kFailedPrecondition, "data_directory_unusable", "cannot make the data folder {}: {}; choose another with --data", dir, ec.message());
+  if (ec)
+    return make_error(Code::kFailedPrecondition, "data_directory_unusable",
+                      "cannot make the data folder {}: {}; choose another with --data", dir, ec.message());
   struct stat st{};
   if (stat(dir.c_str(), &st) == 0 && st.st_uid == uid) return Ok{};
-  if (chmod(dir.c_str(), 0700) != 0 || chown(dir.c_str(), uid, uid) != 0) return errno_error(errno, fmt::format("give {} to uid {}", dir, uid));
+  if (chmod(dir.c_str(), 0700) != 0 || chown(dir.c_str(), uid, uid) != 0)
+    return errno_error(errno, fmt::format("give {} to uid {}", dir, uid));
   for (const auto& entry : fs::recursive_directory_iterator(dir, ec)) {
-    if (lchown(entry.path().c_str(), uid, uid) != 0) return errno_error(errno, fmt::format("give {} to uid {}", entry.path().string(), uid));
+    if (lchown(entry.path().c_str(), uid, uid) != 0)
+      return errno_error(errno, fmt::format("give {} to uid {}", entry.path().string(), uid));
   }
   return Ok{};
 }
@@ -107,7 +116,8 @@ Result<Fd> split_off_launcher(const std::string& library, bool require_isolation
 Result<std::string> await_launcher(int socket) {
   LaunchEvent e;
   const Received got = receive_message(socket, &e, sizeof e);
-  if (got.bytes != sizeof e) return make_error(Code::kUnavailable, "launcher_failed", "the launcher ended at its start");
+  if (got.bytes != sizeof e)
+    return make_error(Code::kUnavailable, "launcher_failed", "the launcher ended at its start");
   e.text[sizeof e.text - 1] = '\0';
   if (e.kind != LaunchEventKind::kReady) return make_error(Code::kFailedPrecondition, "launcher_failed", "{}", e.text);
   return std::string(e.text);
@@ -116,8 +126,13 @@ Result<std::string> await_launcher(int socket) {
 class Server {
  public:
   Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log)
-      : options_(o), listen_(std::move(listen)), runtime_(std::move(runtime)), log_fd_(std::move(log)), log_(log_fd_.get()),
-        keys_(o.require_keys || !listen_.loopback), launcher_(io_.get_executor(), std::move(launcher), [this](std::string why) { on_launcher_gone(why); }),
+      : options_(o),
+        listen_(std::move(listen)),
+        runtime_(std::move(runtime)),
+        log_fd_(std::move(log)),
+        log_(log_fd_.get()),
+        keys_(o.require_keys || !listen_.loopback),
+        launcher_(io_.get_executor(), std::move(launcher), [this](std::string why) { on_launcher_gone(why); }),
         signals_(io_.get_executor()) {}
   Result<int> run();
 
@@ -159,7 +174,9 @@ void Server::event(std::string_view name, std::string_view detail) {
 }
 
 void Server::on_launcher_gone(const std::string& why) {
-  fail(make_error(Code::kUnavailable, "launcher_failed", "{}: no instance can be started any more; the server ends so that its supervisor starts it anew", why));
+  fail(make_error(Code::kUnavailable, "launcher_failed",
+                  "{}: no instance can be started any more; the server ends so that its supervisor starts it anew",
+                  why));
 }
 
 Status Server::open_store() {
@@ -173,9 +190,11 @@ Status Server::open_store() {
   if (!rows.ok()) return rows.error();
   for (const KeyRow& row : *rows) keys_.add(row);
   if (!listen_.loopback && keys_.active() == 0) {
-    return make_error(Code::kFailedPrecondition, "keys_required",
-                      "refusing to listen on {} without keys: anyone who reaches it could deploy and read; start on 127.0.0.1, run "
-                      "`mayfly keys create NAME --scopes admin`, then start again", listen_.address);
+    return make_error(
+        Code::kFailedPrecondition, "keys_required",
+        "refusing to listen on {} without keys: anyone who reaches it could deploy and read; start on 127.0.0.1, run "
+        "`mayfly keys create NAME --scopes admin`, then start again",
+        listen_.address);
   }
   return Ok{};
 }
@@ -234,7 +253,8 @@ Result<int> Server::run() {
   control_ = std::make_unique<Control>(io_.get_executor(), c, *store_, *packages_, blocking_, launcher_, log_);
   node_ = std::make_unique<Node>(io_.get_executor(), launcher_, *control_);
   control_->attach(*node_);
-  gateway_ = std::make_unique<Gateway>(GatewayOptions{MAYFLY_VERSION}, *control_, *node_, keys_, *store_, *packages_, blocking_, log_);
+  gateway_ = std::make_unique<Gateway>(GatewayOptions{MAYFLY_VERSION}, *control_, *node_, keys_, *store_, *packages_,
+                                       blocking_, log_);
   launcher_.run();
   signals_.add(SIGTERM);
   signals_.add(SIGINT);
@@ -252,7 +272,8 @@ Result<int> serve_or_error(const ServeOptions& o) {
   if (!listen.ok()) return listen.error();
   if (geteuid() != 0) {
     return make_error(Code::kFailedPrecondition, "needs_root",
-                      "`mayfly serve` starts as root: its launcher makes namespaces and cgroups; the server itself gives up all privileges at once. "
+                      "`mayfly serve` starts as root: its launcher makes namespaces and cgroups; the server itself "
+                      "gives up all privileges at once. "
                       "docs/production.md says more");
   }
   auto library = find_runtime_library(o.runtime_dir);
@@ -267,7 +288,8 @@ Result<int> serve_or_error(const ServeOptions& o) {
   auto runtime = await_launcher(launcher->get());
   if (!runtime.ok()) return runtime.error();
   MAYFLY_TRY(confine_server(o.data_dir.c_str(), *uid));
-  // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them down.
+  // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them
+  // down.
   auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log));
   return server->run();
 }
@@ -278,13 +300,17 @@ Result<std::string> find_runtime_library(const std::string& runtime_dir) {
   std::error_code ec;
   const auto exe = std::filesystem::read_symlink("/proc/self/exe", ec).parent_path();
   std::vector<std::string> places;
-  if (!runtime_dir.empty()) places = {runtime_dir};
-  else places = {(exe / "../lib/mayfly").string(), (exe / "../lib").string(), std::string(MAYFLY_DEPS_DIR) + "/onnxruntime"};
+  if (!runtime_dir.empty())
+    places = {runtime_dir};
+  else
+    places = {(exe / "../lib/mayfly").string(), (exe / "../lib").string(),
+              std::string(MAYFLY_DEPS_DIR) + "/onnxruntime"};
   for (const std::string& dir : places) {
     std::string path = fmt::format("{}/{}", dir, kLibraryName);
     if (access(path.c_str(), R_OK) == 0) return path;
   }
-  return make_error(Code::kFailedPrecondition, "runtime_not_found", "cannot find {} in {}; name its folder with --runtime", kLibraryName, fmt::join(places, ", "));
+  return make_error(Code::kFailedPrecondition, "runtime_not_found",
+                    "cannot find {} in {}; name its folder with --runtime", kLibraryName, fmt::join(places, ", "));
 }
 
 int serve(const ServeOptions& options) {

@@ -20,15 +20,17 @@ template <typename T>
 using Task = asio::awaitable<T, asio::io_context::executor_type>;
 using Executor = asio::io_context::executor_type;
 using TimePoint = std::chrono::steady_clock::time_point;
-using Timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor>;
+using Timer =
+    asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor>;
 
 // Completion token that hands errors back as a value instead of throwing:
 //   auto [ec, n] = co_await socket.async_read_some(buffer, use_result);
 inline constexpr asio::as_tuple_t<asio::use_awaitable_t<Executor>> use_result{};
 
 inline std::uint64_t now_ns() {
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                        std::chrono::steady_clock::now().time_since_epoch()).count());
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+          .count());
 }
 inline TimePoint to_time_point(std::uint64_t ns) { return TimePoint(std::chrono::nanoseconds(ns)); }
 
@@ -48,7 +50,10 @@ class Event {
 class BlockingPool {
  public:
   explicit BlockingPool(std::size_t threads) : pool_(threads) {}
-  ~BlockingPool() { pool_.stop(); pool_.join(); }
+  ~BlockingPool() {
+    pool_.stop();
+    pool_.join();
+  }
   template <typename F>
   Task<std::invoke_result_t<F>> run(F f) {
     using R = std::invoke_result_t<F>;
@@ -58,7 +63,10 @@ class BlockingPool {
     std::atomic<bool> finished{false};
     asio::post(pool_, [&] {
       out.emplace(f());
-      asio::post(ex, [&] { finished = true; done.cancel(); });
+      asio::post(ex, [&] {
+        finished = true;
+        done.cancel();
+      });
     });
     while (!finished) {
       co_await done.async_wait(use_result);

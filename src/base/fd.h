@@ -14,7 +14,9 @@ class Fd {
   explicit Fd(int fd) : fd_(fd) {}
   Fd(Fd&& o) noexcept : fd_(std::exchange(o.fd_, -1)) {}
   Fd& operator=(Fd&& o) noexcept {
-    if (this != &o) { reset(std::exchange(o.fd_, -1)); }
+    if (this != &o) {
+      reset(std::exchange(o.fd_, -1));
+    }
     return *this;
   }
   Fd(const Fd&) = delete;
@@ -47,7 +49,9 @@ class Mapping {
   }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
-  ~Mapping() { if (p_) ::munmap(p_, n_); }
+  ~Mapping() {
+    if (p_) ::munmap(p_, n_);
+  }
   void* data() const { return p_; }
   std::size_t size() const { return n_; }
 

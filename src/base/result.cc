@@ -12,23 +12,36 @@ int http_status(const Error& e) {
   if (e.reason == "disk_full" || e.reason == "quota_exceeded") return 507;
   if (e.reason == "instance_failed") return 500;
   switch (e.code) {
-    case Code::kOk: return 200;
-    case Code::kCancelled: return 499;
+    case Code::kOk:
+      return 200;
+    case Code::kCancelled:
+      return 499;
     case Code::kInvalidArgument:
-    case Code::kOutOfRange: return 400;
-    case Code::kDeadlineExceeded: return 504;
-    case Code::kNotFound: return 404;
+    case Code::kOutOfRange:
+      return 400;
+    case Code::kDeadlineExceeded:
+      return 504;
+    case Code::kNotFound:
+      return 404;
     case Code::kAlreadyExists:
-    case Code::kAborted: return 409;
-    case Code::kFailedPrecondition: return 412;
-    case Code::kPermissionDenied: return 403;
-    case Code::kUnauthenticated: return 401;
-    case Code::kResourceExhausted: return 429;
-    case Code::kUnimplemented: return 501;
-    case Code::kUnavailable: return 503;
+    case Code::kAborted:
+      return 409;
+    case Code::kFailedPrecondition:
+      return 412;
+    case Code::kPermissionDenied:
+      return 403;
+    case Code::kUnauthenticated:
+      return 401;
+    case Code::kResourceExhausted:
+      return 429;
+    case Code::kUnimplemented:
+      return 501;
+    case Code::kUnavailable:
+      return 503;
     case Code::kInternal:
     case Code::kDataLoss:
-    case Code::kUnknown: return 500;
+    case Code::kUnknown:
+      return 500;
   }
   return 500;
 }
@@ -36,21 +49,26 @@ int http_status(const Error& e) {
 int exit_status_for_http(int status) {
   if (status >= 200 && status < 400) return 0;
   switch (status) {
-    case 404: return 3;
+    case 404:
+      return 3;
     case 401:
-    case 403: return 4;
+    case 403:
+      return 4;
     case 429:
     case 503:
-    case 504: return 5;
-    default: return status >= 400 && status < 500 ? 2 : 1;
+    case 504:
+      return 5;
+    default:
+      return status >= 400 && status < 500 ? 2 : 1;
   }
 }
 
 std::string_view code_name(Code code) {
-  constexpr std::string_view kNames[] = {"ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded",
-                                         "not_found", "already_exists", "permission_denied", "resource_exhausted",
-                                         "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal",
-                                         "unavailable", "data_loss", "unauthenticated"};
+  constexpr std::string_view kNames[] = {
+      "ok",        "cancelled",      "unknown",           "invalid_argument",   "deadline_exceeded",
+      "not_found", "already_exists", "permission_denied", "resource_exhausted", "failed_precondition",
+      "aborted",   "out_of_range",   "unimplemented",     "internal",           "unavailable",
+      "data_loss", "unauthenticated"};
   return kNames[static_cast<std::size_t>(code)];
 }
 

@@ -56,7 +56,7 @@ struct Ok {};
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}     // NOLINT(google-explicit-constructor)
+  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
   Result(Error error) : v_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
   bool ok() const { return v_.index() == 0; }
   explicit operator bool() const { return ok(); }
@@ -91,7 +91,7 @@ Error errno_error(int err, std::string_view what);  // kInternal, reason "system
 
 #define MAYFLY_CHECK(expr) ((expr) ? void(0) : ::mayfly::check_failed(#expr, __FILE__, __LINE__))
 // Leaves the function with the error of `expr`, if it is one.
-#define MAYFLY_TRY(expr)                                  \
-  do {                                                    \
+#define MAYFLY_TRY(expr)                                                               \
+  do {                                                                                 \
     if (auto mayfly_r_ = (expr); !mayfly_r_.ok()) return std::move(mayfly_r_.error()); \
   } while (0)

@@ -21,7 +21,8 @@ class Job final : public SandboxListener {
   OneShot<std::pair<LaunchEvent, bool>> ended;
 };
 
-Task<void> kill_after(LauncherClient* launcher, std::uint64_t id, std::shared_ptr<Timer> timer, std::shared_ptr<bool> timed_out) {
+Task<void> kill_after(LauncherClient* launcher, std::uint64_t id, std::shared_ptr<Timer> timer,
+                      std::shared_ptr<bool> timed_out) {
   auto [ec] = co_await timer->async_wait(use_result);
   if (ec) co_return;
   *timed_out = true;
@@ -31,9 +32,11 @@ Task<void> kill_after(LauncherClient* launcher, std::uint64_t id, std::shared_pt
 Error describe_failure(const LaunchEvent& e, bool refused, bool timed_out, const CompileLimits& l) {
   if (refused) return make_error(Code::kUnavailable, "compile_failed", "cannot start the compile job: {}", e.text);
   if (timed_out) return invalid("compile_timeout", "compiling the model took longer than {} s", l.timeout_ms / 1000);
-  if (e.oom_kills > 0) return invalid("compile_out_of_memory", "compiling the model needs more than {} MiB", l.memory_bytes >> 20);
+  if (e.oom_kills > 0)
+    return invalid("compile_out_of_memory", "compiling the model needs more than {} MiB", l.memory_bytes >> 20);
   if (WIFSIGNALED(e.wait_status)) {
-    return invalid("invalid_model", "the model crashed the compile job (signal {}: {})", WTERMSIG(e.wait_status), strsignal(WTERMSIG(e.wait_status)));
+    return invalid("invalid_model", "the model crashed the compile job (signal {}: {})", WTERMSIG(e.wait_status),
+                   strsignal(WTERMSIG(e.wait_status)));
   }
   return invalid("compile_failed", "the compile job ended with status {} and no report", WEXITSTATUS(e.wait_status));
 }
@@ -61,14 +64,15 @@ Result<CompileReport> read_report(std::string_view text) {
   if (!signature.ok()) return signature.error();
   CompileReport report;
   report.signature = std::move(*signature);
-  if (doc.contains("artefact_bytes") && doc["artefact_bytes"].is_number_unsigned()) report.artefact_bytes = doc["artefact_bytes"];
+  if (doc.contains("artefact_bytes") && doc["artefact_bytes"].is_number_unsigned())
+    report.artefact_bytes = doc["artefact_bytes"];
   doc.erase("ok");
   report.json = doc.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return report;
 }
 
-Task<Result<CompileReport>> compile_model(LauncherClient& launcher, int model_fd, std::uint64_t model_bytes, int artefact_fd,
-                                          CompileLimits limits) {
+Task<Result<CompileReport>> compile_model(LauncherClient& launcher, int model_fd, std::uint64_t model_bytes,
+                                          int artefact_fd, CompileLimits limits) {
   Fd report(memfd_create("report", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!report.valid() || ftruncate(report.get(), kReportBytes) != 0 ||
       fcntl(report.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
@@ -94,7 +98,8 @@ Task<Result<CompileReport>> compile_model(LauncherClient& launcher, int model_fd
   timer->cancel();
   const char* begin = static_cast<const char*>(text.data());
   const std::string copy(begin, strnlen(begin, kReportBytes));
-  if (refused || WIFSIGNALED(event.wait_status) || copy.empty()) co_return describe_failure(event, refused, *timed_out, limits);
+  if (refused || WIFSIGNALED(event.wait_status) || copy.empty())
+    co_return describe_failure(event, refused, *timed_out, limits);
   co_return read_report(copy);
 }
 

@@ -1,5 +1,5 @@
-// One compile job: a sandboxed process that validates a model, optimises it offline, writes the artefact, runs a probe and
-// reports. The server never parses the model; it reads the job's report as hostile text.
+// One compile job: a sandboxed process that validates a model, optimises it offline, writes the artefact, runs a probe
+// and reports. The server never parses the model; it reads the job's report as hostile text.
 #pragma once
 #include <string>
 
@@ -12,7 +12,7 @@ namespace mayfly {
 
 struct CompileReport {
   Signature signature;
-  std::string json;               // the report as stored: an object without "ok"
+  std::string json;  // the report as stored: an object without "ok"
   std::uint64_t artefact_bytes = 0;
 };
 struct CompileLimits {
@@ -22,10 +22,10 @@ struct CompileLimits {
   std::uint64_t timeout_ms = 300'000;
 };
 
-// `model`: read-only; `artefact`: empty file open for writing. Errors: the job's own reason (invalid_model, …), compile_timeout,
-// compile_out_of_memory, compile_failed.
-Task<Result<CompileReport>> compile_model(LauncherClient& launcher, int model_fd, std::uint64_t model_bytes, int artefact_fd,
-                                          CompileLimits limits);
+// `model`: read-only; `artefact`: empty file open for writing. Errors: the job's own reason (invalid_model, …),
+// compile_timeout, compile_out_of_memory, compile_failed.
+Task<Result<CompileReport>> compile_model(LauncherClient& launcher, int model_fd, std::uint64_t model_bytes,
+                                          int artefact_fd, CompileLimits limits);
 // The report of a finished job; exposed for the tests.
 Result<CompileReport> read_report(std::string_view text);
 

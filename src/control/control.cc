@@ -18,7 +18,8 @@ constexpr int kArtefactFormat = 1;
 
 std::uint64_t unix_ms() {
   return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count());
 }
 
 void make_key_text(std::string& out, std::string_view tenant, std::string_view name) {
@@ -67,8 +68,11 @@ NodeSettings node_settings(const EndpointSettings& s) {
 
 Status set_image(const ImageInput& image, const Signature& sig, TransformConfig& t) {
   if (sig.inputs.size() != 1 || sig.inputs[0].dtype != Dtype::kFp32 || sig.inputs[0].shape.rank != 4) {
-    return invalid("transform_mismatch", "input.image needs a model with one FP32 input of rank 4 ([n,3,h,w] or [n,h,w,3]); this one has {} inputs, the first is {} {}",
-                   sig.inputs.size(), sig.inputs.empty() ? "" : dtype_name(sig.inputs[0].dtype), sig.inputs.empty() ? "" : to_string(sig.inputs[0].shape));
+    return invalid("transform_mismatch",
+                   "input.image needs a model with one FP32 input of rank 4 ([n,3,h,w] or [n,h,w,3]); this one has {} "
+                   "inputs, the first is {} {}",
+                   sig.inputs.size(), sig.inputs.empty() ? "" : dtype_name(sig.inputs[0].dtype),
+                   sig.inputs.empty() ? "" : to_string(sig.inputs[0].shape));
   }
   t.image_input = 1;
   t.width = image.width;
@@ -87,10 +91,12 @@ Status set_classes(const ClassesOutput& classes, const Signature& sig, Transform
   for (std::size_t i = 0; i < sig.outputs.size(); ++i) {
     const Dtype d = sig.outputs[i].dtype;
     const bool floating = d == Dtype::kFp16 || d == Dtype::kFp32 || d == Dtype::kFp64;
-    if (classes.output.empty() ? floating : sig.outputs[i].name == classes.output && floating) index = static_cast<int>(i);
+    if (classes.output.empty() ? floating : sig.outputs[i].name == classes.output && floating)
+      index = static_cast<int>(i);
   }
   if (index < 0) {
-    return invalid("transform_mismatch", "output.classes: the model has no floating-point output{}{}", classes.output.empty() ? "" : " named ", classes.output);
+    return invalid("transform_mismatch", "output.classes: the model has no floating-point output{}{}",
+                   classes.output.empty() ? "" : " named ", classes.output);
   }
   t.classes_output = static_cast<std::uint32_t>(index);
   t.classes_top = classes.top;
@@ -120,7 +126,8 @@ std::vector<EndpointPtr> Control::list(std::string_view tenant) const {
 
 std::string Control::artefact_path(std::string_view package) const {
   static const std::string cpu = cpu_type();
-  const std::string key = sha256_hex(fmt::format("{} {} {} {}", package, cpu, options_.runtime_version, kArtefactFormat));
+  const std::string key =
+      sha256_hex(fmt::format("{} {} {} {}", package, cpu, options_.runtime_version, kArtefactFormat));
   return fmt::format("{}/artefacts/{}.ort", options_.data_dir, key);
 }
 
@@ -175,12 +182,14 @@ Task<Result<CompileReport>> Control::build_artefact(std::string package, std::st
   co_return report;
 }
 
-Task<Result<ServedPtr>> Control::deploy(std::string tenant, std::string name, std::string package, std::string spec_json) {
+Task<Result<ServedPtr>> Control::deploy(std::string tenant, std::string name, std::string package,
+                                        std::string spec_json) {
   if (auto st = check_endpoint_name(name); !st.ok()) co_return st.error();
   auto settings = settings_from_json(spec_json);
   if (!settings.ok()) co_return settings.error();
   if (deploys_ >= kMaxDeploysAtOnce) {
-    co_return make_error(Code::kResourceExhausted, "too_many_deploys", "{} deploys are under way, the limit; try again in a moment", deploys_);
+    co_return make_error(Code::kResourceExhausted, "too_many_deploys",
+                         "{} deploys are under way, the limit; try again in a moment", deploys_);
   }
   ++deploys_;
   const auto mine = deploying_.insert(package);
@@ -190,7 +199,8 @@ Task<Result<ServedPtr>> Control::deploy(std::string tenant, std::string name, st
   co_return served;
 }
 
-Task<Result<ServedPtr>> Control::deploy_checked(std::string tenant, std::string name, std::string package, EndpointSettings checked) {
+Task<Result<ServedPtr>> Control::deploy_checked(std::string tenant, std::string name, std::string package,
+                                                EndpointSettings checked) {
   auto settings = &checked;
   auto report = co_await build_artefact(package, artefact_path(package));
   if (!report.ok()) co_return report.error();
@@ -214,7 +224,8 @@ Task<Result<ServedPtr>> Control::deploy_checked(std::string tenant, std::string 
   std::vector<std::string> old;
   for (const auto& [n, v] : e->versions) old.push_back(v->package);
   if (!e->live || e->live->version->number < row.number) put(e, *served);
-  log_.event(name, fmt::format(R"({{"time":"{}","event":"deployed","endpoint":"{}","version":{}}})", Log::timestamp(), name, row.number));
+  log_.event(name, fmt::format(R"({{"time":"{}","event":"deployed","endpoint":"{}","version":{}}})", Log::timestamp(),
+                               name, row.number));
   const std::uint32_t keep_from = row.number >= kKeptVersions ? row.number - kKeptVersions + 1 : 1;
   auto prune = [this, &tenant, &name, keep_from] { return store_.prune_versions(tenant, name, keep_from); };
   static_cast<void>((co_await blocking_.run(prune)).ok());  // kept rows cost nothing but space
@@ -284,7 +295,9 @@ Task<Status> Control::restore() {
       if (access(path.c_str(), R_OK) != 0) {
         auto rebuilt = co_await build_artefact(v.package, path);
         if (!rebuilt.ok()) {
-          log_.event(row.name, fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})", Log::timestamp(), row.name, v.number, rebuilt.error().reason));
+          log_.event(row.name,
+                     fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})",
+                                 Log::timestamp(), row.name, v.number, rebuilt.error().reason));
           continue;
         }
       }
@@ -302,9 +315,11 @@ Task<Status> Control::restore() {
   co_return Ok{};
 }
 
-void Control::on_instance_event(const Version& v, std::uint64_t instance, std::string_view event, std::string_view detail) {
-  std::string line = fmt::format(R"({{"time":"{}","event":"instance_{}","endpoint":"{}","version":{},"instance":{},"detail":)", Log::timestamp(), event,
-                                 v.endpoint, v.number, instance);
+void Control::on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
+                                std::string_view detail) {
+  std::string line =
+      fmt::format(R"({{"time":"{}","event":"instance_{}","endpoint":"{}","version":{},"instance":{},"detail":)",
+                  Log::timestamp(), event, v.endpoint, v.number, instance);
   append_json_string(line, detail);
   line += '}';
   log_.event(v.endpoint, std::move(line));

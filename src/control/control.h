@@ -1,6 +1,6 @@
-// Endpoints and their versions: the route table, deploys, deletes, and what a start of the server restores. One reactor; files, SQL and
-// hashing run on the blocking pool. A deploy is: package → compile job → artefact (fsync, rename) → version in the store →
-// route. Any failure before the store's commit leaves the endpoint as it was.
+// Endpoints and their versions: the route table, deploys, deletes, and what a start of the server restores. One
+// reactor; files, SQL and hashing run on the blocking pool. A deploy is: package → compile job → artefact (fsync,
+// rename) → version in the store → route. Any failure before the store's commit leaves the endpoint as it was.
 #pragma once
 #include <map>
 #include <memory>
@@ -43,15 +43,22 @@ struct ControlOptions {
   std::string data_dir;
   std::uint64_t max_package_bytes = 4ULL << 30;
   std::uint64_t tenant_quota_bytes = 64ULL << 30;
-  std::string runtime_version;               // part of an artefact's key
+  std::string runtime_version;  // part of an artefact's key
 };
 
 class Control final : public NodeObserver {
  public:
   static constexpr std::uint32_t kKeptVersions = 2;
   static constexpr int kMaxDeploysAtOnce = 4;
-  Control(Executor ex, ControlOptions options, Store& store, PackageStore& packages, BlockingPool& blocking, LauncherClient& launcher, Log& log)
-      : executor_(ex), options_(std::move(options)), store_(store), packages_(packages), blocking_(blocking), launcher_(launcher), log_(log) {}
+  Control(Executor ex, ControlOptions options, Store& store, PackageStore& packages, BlockingPool& blocking,
+          LauncherClient& launcher, Log& log)
+      : executor_(ex),
+        options_(std::move(options)),
+        store_(store),
+        packages_(packages),
+        blocking_(blocking),
+        launcher_(launcher),
+        log_(log) {}
   void attach(Node& node) { node_ = &node; }
 
   // Restores the route table; rebuilds artefacts that are missing (another CPU, another runtime version).
@@ -65,12 +72,14 @@ class Control final : public NodeObserver {
   Task<Result<std::uint64_t>> quota_left(std::string tenant);
   const ControlOptions& options() const { return options_; }
 
-  void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event, std::string_view detail) override;
+  void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
+                         std::string_view detail) override;
 
  private:
   Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
   Task<Result<CompileReport>> build_artefact(std::string package, std::string path);
-  Task<Result<ServedPtr>> deploy_checked(std::string tenant, std::string name, std::string package, EndpointSettings settings);
+  Task<Result<ServedPtr>> deploy_checked(std::string tenant, std::string name, std::string package,
+                                         EndpointSettings settings);
   std::string artefact_path(std::string_view package) const;
   void put(const EndpointPtr& endpoint, ServedPtr served);
   Task<void> forget_packages(std::vector<std::string> digests);

@@ -1,4 +1,5 @@
-// The admin API under /admin/v1/: packages, endpoints and their versions, instances, logs, keys. /openapi.json (pages.cc) describes it.
+// The admin API under /admin/v1/: packages, endpoints and their versions, instances, logs, keys. /openapi.json
+// (pages.cc) describes it.
 #include <charconv>
 #include <nlohmann/json.hpp>
 
@@ -18,19 +19,28 @@ Json parse_or_null(std::string_view s) {
 
 std::string_view instance_state(const Instance& i) {
   switch (i.phase()) {
-    case InstancePhase::kStarting: return "starting";
-    case InstancePhase::kReady: return i.busy() > 0 ? "busy" : "idle";
+    case InstancePhase::kStarting:
+      return "starting";
+    case InstancePhase::kReady:
+      return i.busy() > 0 ? "busy" : "idle";
     case InstancePhase::kEnding:
-    case InstancePhase::kDead: return "ending";
+    case InstancePhase::kDead:
+      return "ending";
   }
   return "ending";
 }
 
 Json instance_row(const Version& v, const Instance& i) {
   const std::uint64_t now = now_ns();
-  return {{"id", i.id()}, {"endpoint", v.endpoint}, {"version", v.number}, {"pid", i.pid()}, {"state", instance_state(i)},
-          {"age_ms", (now - i.spawned_ns()) / 1'000'000}, {"idle_ms", i.busy() > 0 ? 0 : (now - i.last_used_ns()) / 1'000'000},
-          {"requests", i.requests()}, {"memory_bytes", i.memory_bytes()}};
+  return {{"id", i.id()},
+          {"endpoint", v.endpoint},
+          {"version", v.number},
+          {"pid", i.pid()},
+          {"state", instance_state(i)},
+          {"age_ms", (now - i.spawned_ns()) / 1'000'000},
+          {"idle_ms", i.busy() > 0 ? 0 : (now - i.last_used_ns()) / 1'000'000},
+          {"requests", i.requests()},
+          {"memory_bytes", i.memory_bytes()}};
 }
 
 Json instances_of(const Node& node, const Endpoint& e) {
@@ -55,8 +65,16 @@ Json summary(const Node& node, const Endpoint& e) {
     }
   }
   const char* state = ready > 0 ? "warm" : instances > 0 ? "starting" : "cold";
-  return {{"name", e.name}, {"version", e.live->version->number}, {"state", state}, {"instances", instances}, {"ready", ready}, {"queued", queued},
-          {"requests", e.metrics.requests}, {"errors", e.metrics.errors}, {"cold_starts", e.metrics.cold}, {"created_ms", e.created_ms}};
+  return {{"name", e.name},
+          {"version", e.live->version->number},
+          {"state", state},
+          {"instances", instances},
+          {"ready", ready},
+          {"queued", queued},
+          {"requests", e.metrics.requests},
+          {"errors", e.metrics.errors},
+          {"cold_starts", e.metrics.cold},
+          {"created_ms", e.created_ms}};
 }
 
 std::uint64_t query_number(std::string_view query, std::string_view key, std::uint64_t otherwise) {
@@ -74,7 +92,8 @@ std::uint64_t query_number(std::string_view query, std::string_view key, std::ui
 
 std::uint64_t unix_ms() {
   return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count());
 }
 
 }  // namespace
@@ -84,8 +103,10 @@ Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response&
   auto left = co_await control_.quota_left(c.principal.tenant);
   if (!left.ok()) co_return fail(left.error()), Ok{};
   if (*left == 0) {
-    co_return fail(make_error(Code::kResourceExhausted, "quota_exceeded", "the packages of tenant \"{}\" fill its quota of {} bytes; delete endpoints",
-                              c.principal.tenant, control_.options().tenant_quota_bytes)), Ok{};
+    co_return fail(make_error(Code::kResourceExhausted, "quota_exceeded",
+                              "the packages of tenant \"{}\" fill its quota of {} bytes; delete endpoints",
+                              c.principal.tenant, control_.options().tenant_quota_bytes)),
+        Ok{};
   }
   auto upload = packages_.begin(std::min(*left, control_.options().max_package_bytes));
   if (!upload.ok()) co_return fail(upload.error()), Ok{};
@@ -122,7 +143,10 @@ Task<Ok> Gateway::deploy(const Request& rq, RequestContext& c, Response& rs) {
     render_error(served.error(), rs);
     co_return Ok{};
   }
-  rs.body = text({{"name", c.name}, {"version", (*served)->version->number}, {"url", "/v2/models/" + c.name}, {"report", parse_or_null((*served)->report_json)}});
+  rs.body = text({{"name", c.name},
+                  {"version", (*served)->version->number},
+                  {"url", "/v2/models/" + c.name},
+                  {"report", parse_or_null((*served)->report_json)}});
   co_return Ok{};
 }
 
@@ -136,7 +160,10 @@ void Gateway::show_endpoint(RequestContext& c, Response& rs) {
   Json out = summary(node_, *c.endpoint);
   Json versions = Json::array();
   for (const auto& [number, s] : c.endpoint->versions) {
-    versions.push_back({{"number", number}, {"package", s->package}, {"created_ms", s->created_ms}, {"spec", parse_or_null(settings_to_json(s->settings))},
+    versions.push_back({{"number", number},
+                        {"package", s->package},
+                        {"created_ms", s->created_ms},
+                        {"spec", parse_or_null(settings_to_json(s->settings))},
                         {"report", parse_or_null(s->report_json)}});
   }
   out["versions"] = versions;
@@ -169,21 +196,25 @@ Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
       for (Scope s : {kInvoke, kDeploy, kAdmin}) {
         if (k.scopes.find(scope_name(s)) != std::string::npos) scopes.push_back(scope_name(s));
       }
-      rows.push_back({{"id", k.id}, {"name", k.name}, {"scopes", scopes}, {"created_ms", k.created_ms}, {"revoked", k.revoked}});
+      rows.push_back(
+          {{"id", k.id}, {"name", k.name}, {"scopes", scopes}, {"created_ms", k.created_ms}, {"revoked", k.revoked}});
     }
     rs.body = text({{"keys", rows}});
     co_return Ok{};
   }
   Json body = Json::parse(rq.body, nullptr, false);
   std::vector<std::string> scopes;
-  bool good = body.is_object() && body.contains("name") && body["name"].is_string() && body.contains("scopes") && body["scopes"].is_array();
+  bool good = body.is_object() && body.contains("name") && body["name"].is_string() && body.contains("scopes") &&
+              body["scopes"].is_array();
   if (good) {
     for (const Json& s : body["scopes"]) {
       good = good && s.is_string();
       if (s.is_string()) scopes.push_back(s.get<std::string>());
     }
   }
-  if (!good) co_return render_error(invalid("malformed_json", "expected {{\"name\": \"…\", \"scopes\": [\"invoke\"]}}"), rs), Ok{};
+  if (!good)
+    co_return render_error(invalid("malformed_json", "expected {{\"name\": \"…\", \"scopes\": [\"invoke\"]}}"), rs),
+        Ok{};
   auto key = make_key(c.principal.tenant, body["name"].get<std::string>(), scopes, unix_ms());
   if (!key.ok()) co_return render_error(key.error(), rs), Ok{};
   auto add = [this, &key] { return store_.add_key(key->row); };
@@ -195,12 +226,19 @@ Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
 
 Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
   switch (c.route) {
-    case Route::kPackages: co_return co_await upload_package(rq, c, rs);
-    case Route::kVersions: co_return co_await deploy(rq, c, rs);
+    case Route::kPackages:
+      co_return co_await upload_package(rq, c, rs);
+    case Route::kVersions:
+      co_return co_await deploy(rq, c, rs);
     case Route::kKeys:
-    case Route::kKey: co_return co_await keys(rq, c, rs);
-    case Route::kEndpoints: list_endpoints(c, rs); break;
-    case Route::kInstances: list_instances(c, rs); break;
+    case Route::kKey:
+      co_return co_await keys(rq, c, rs);
+    case Route::kEndpoints:
+      list_endpoints(c, rs);
+      break;
+    case Route::kInstances:
+      list_instances(c, rs);
+      break;
     case Route::kEndpointLogs:
       rs.body = text({{"lines", log_.tail(c.name, query_number(rq.head->query, "tail", 100))}});
       break;
@@ -210,8 +248,10 @@ Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
         break;
       }
       auto st = co_await control_.remove(c.principal.tenant, c.name);
-      if (!st.ok()) render_error(st.error(), rs);
-      else rs.body = text({{"deleted", c.name}});
+      if (!st.ok())
+        render_error(st.error(), rs);
+      else
+        rs.body = text({{"deleted", c.name}});
     }
   }
   co_return Ok{};

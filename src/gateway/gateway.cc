@@ -9,7 +9,7 @@
 namespace mayfly {
 namespace {
 
-constexpr std::uint64_t kSmallBody = 1 << 20;          // admin requests; specifications hold label lists
+constexpr std::uint64_t kSmallBody = 1 << 20;  // admin requests; specifications hold label lists
 constexpr std::uint64_t kSpecBody = 64 << 20;
 constexpr std::size_t kMaxRequestId = 128;
 
@@ -43,10 +43,13 @@ bool printable(std::string_view s) {
   return std::all_of(s.begin(), s.end(), [](char c) { return c > ' ' && c < 127 && c != '"' && c != '\\'; });
 }
 
-Error no_route(std::string_view path) { return make_error(Code::kNotFound, "no_such_path", "nothing is served at {}; see /openapi.json", path); }
+Error no_route(std::string_view path) {
+  return make_error(Code::kNotFound, "no_such_path", "nothing is served at {}; see /openapi.json", path);
+}
 
 Error wrong_method(std::string_view method, std::string_view path) {
-  return make_error(Code::kInvalidArgument, "method_not_allowed", "{} is not possible on {}; see /openapi.json", method, path);
+  return make_error(Code::kInvalidArgument, "method_not_allowed", "{} is not possible on {}; see /openapi.json", method,
+                    path);
 }
 
 // Which methods a route takes.
@@ -54,12 +57,18 @@ bool method_fits(Route route, Method m) {
   switch (route) {
     case Route::kInfer:
     case Route::kPackages:
-    case Route::kVersions: return m == Method::kPost;
-    case Route::kPredictions: return m == Method::kPost || m == Method::kPut;  // curl -T sends PUT
-    case Route::kKeys: return m == Method::kGet || m == Method::kPost;
-    case Route::kKey: return m == Method::kDelete;
-    case Route::kEndpoint: return m == Method::kGet || m == Method::kDelete;
-    default: return m == Method::kGet || m == Method::kHead;
+    case Route::kVersions:
+      return m == Method::kPost;
+    case Route::kPredictions:
+      return m == Method::kPost || m == Method::kPut;  // curl -T sends PUT
+    case Route::kKeys:
+      return m == Method::kGet || m == Method::kPost;
+    case Route::kKey:
+      return m == Method::kDelete;
+    case Route::kEndpoint:
+      return m == Method::kGet || m == Method::kDelete;
+    default:
+      return m == Method::kGet || m == Method::kHead;
   }
 }
 
@@ -70,21 +79,33 @@ Scope needed_scope(const RequestContext& c) {
     case Route::kEndpoints:
     case Route::kInstances:
     case Route::kEndpointLogs:
-    case Route::kEndpoint: return kDeploy;
+    case Route::kEndpoint:
+      return kDeploy;
     case Route::kKeys:
     case Route::kKey:
-    case Route::kMetrics: return kAdmin;
-    default: return kInvoke;
+    case Route::kMetrics:
+      return kAdmin;
+    default:
+      return kInvoke;
   }
 }
 
-bool is_public(Route r) { return r == Route::kLive || r == Route::kReady || r == Route::kServerInfo || r == Route::kOpenApi; }
+bool is_public(Route r) {
+  return r == Route::kLive || r == Route::kReady || r == Route::kServerInfo || r == Route::kOpenApi;
+}
 
 }  // namespace
 
-Gateway::Gateway(GatewayOptions options, Control& control, Node& node, KeyRing& keys, Store& store, PackageStore& packages, BlockingPool& blocking,
-                 Log& log)
-    : options_(std::move(options)), control_(control), node_(node), keys_(keys), store_(store), packages_(packages), blocking_(blocking), log_(log) {
+Gateway::Gateway(GatewayOptions options, Control& control, Node& node, KeyRing& keys, Store& store,
+                 PackageStore& packages, BlockingPool& blocking, Log& log)
+    : options_(std::move(options)),
+      control_(control),
+      node_(node),
+      keys_(keys),
+      store_(store),
+      packages_(packages),
+      blocking_(blocking),
+      log_(log) {
   for (char c : random_token(11)) id_base_ = id_base_ * 62 + static_cast<std::uint64_t>(c);
 }
 
@@ -123,7 +144,8 @@ void Gateway::render_error(const Error& error, Response& rs) {
 Status Gateway::find_endpoint(RequestContext& c, std::string_view version) {
   c.endpoint = control_.find(c.principal.tenant, c.name);
   if (!c.endpoint) {
-    return make_error(Code::kNotFound, "model_not_found", "no model \"{}\"; `mayfly list` shows what is deployed", c.name);
+    return make_error(Code::kNotFound, "model_not_found", "no model \"{}\"; `mayfly list` shows what is deployed",
+                      c.name);
   }
   c.served = c.endpoint->live;
   if (version.empty()) return Ok{};
@@ -131,7 +153,8 @@ Status Gateway::find_endpoint(RequestContext& c, std::string_view version) {
   const auto [end, ec] = std::from_chars(version.data(), version.data() + version.size(), number);
   auto it = c.endpoint->versions.find(number);
   if (ec != std::errc() || end != version.data() + version.size() || it == c.endpoint->versions.end()) {
-    return make_error(Code::kNotFound, "version_not_found", "model \"{}\" has no version \"{}\"; its live version is {}", c.name, version,
+    return make_error(Code::kNotFound, "version_not_found",
+                      "model \"{}\" has no version \"{}\"; its live version is {}", c.name, version,
                       c.served->version->number_text);
   }
   c.served = it->second;
@@ -147,10 +170,14 @@ Status Gateway::resolve_model(std::string_view rest, RequestContext& c) {
     rest.remove_prefix(9);
     version = next_segment(rest);
   }
-  if (rest.empty()) c.route = Route::kModelMetadata;
-  else if (rest == "ready") c.route = Route::kModelReady;
-  else if (rest == "infer") c.route = Route::kInfer;
-  else return no_route(whole);
+  if (rest.empty())
+    c.route = Route::kModelMetadata;
+  else if (rest == "ready")
+    c.route = Route::kModelReady;
+  else if (rest == "infer")
+    c.route = Route::kInfer;
+  else
+    return no_route(whole);
   return find_endpoint(c, version);
 }
 
@@ -158,17 +185,26 @@ Status Gateway::resolve_model(std::string_view rest, RequestContext& c) {
 Status Gateway::resolve_admin(std::string_view rest, RequestContext& c) {
   const std::string_view whole = rest;
   const std::string_view kind = next_segment(rest);
-  if (kind == "packages" && rest.empty()) c.route = Route::kPackages;
-  else if (kind == "instances" && rest.empty()) c.route = Route::kInstances;
-  else if (kind == "endpoints" && rest.empty()) c.route = Route::kEndpoints;
-  else if (kind == "keys" && rest.empty()) c.route = Route::kKeys;
+  if (kind == "packages" && rest.empty())
+    c.route = Route::kPackages;
+  else if (kind == "instances" && rest.empty())
+    c.route = Route::kInstances;
+  else if (kind == "endpoints" && rest.empty())
+    c.route = Route::kEndpoints;
+  else if (kind == "keys" && rest.empty())
+    c.route = Route::kKeys;
   else if (kind == "keys" || kind == "endpoints") {
     percent_decode(next_segment(rest), c.name);
-    if (kind == "keys" && rest.empty()) c.route = Route::kKey;
-    else if (kind == "endpoints" && rest.empty()) c.route = Route::kEndpoint;
-    else if (kind == "endpoints" && rest == "versions") c.route = Route::kVersions;
-    else if (kind == "endpoints" && rest == "logs") c.route = Route::kEndpointLogs;
-    else return no_route(whole);
+    if (kind == "keys" && rest.empty())
+      c.route = Route::kKey;
+    else if (kind == "endpoints" && rest.empty())
+      c.route = Route::kEndpoint;
+    else if (kind == "endpoints" && rest == "versions")
+      c.route = Route::kVersions;
+    else if (kind == "endpoints" && rest == "logs")
+      c.route = Route::kEndpointLogs;
+    else
+      return no_route(whole);
   } else {
     return no_route(whole);
   }
@@ -183,14 +219,22 @@ Status Gateway::resolve(const RequestHead& head, RequestContext& c) {
     path.remove_prefix(prefix.size());
     return true;
   };
-  if (path == "/v2" || path == "/v2/") c.route = Route::kServerInfo;
-  else if (path == "/v2/health/live") c.route = Route::kLive;
-  else if (path == "/v2/health/ready") c.route = Route::kReady;
-  else if (path == "/v2/models" || path == "/v2/models/") c.route = Route::kModelList;
-  else if (path == "/metrics") c.route = Route::kMetrics;
-  else if (path == "/openapi.json") c.route = Route::kOpenApi;
-  else if (under("/v2/models/")) return resolve_model(path, c);
-  else if (under("/admin/v1/")) return resolve_admin(path, c);
+  if (path == "/v2" || path == "/v2/")
+    c.route = Route::kServerInfo;
+  else if (path == "/v2/health/live")
+    c.route = Route::kLive;
+  else if (path == "/v2/health/ready")
+    c.route = Route::kReady;
+  else if (path == "/v2/models" || path == "/v2/models/")
+    c.route = Route::kModelList;
+  else if (path == "/metrics")
+    c.route = Route::kMetrics;
+  else if (path == "/openapi.json")
+    c.route = Route::kOpenApi;
+  else if (under("/v2/models/"))
+    return resolve_model(path, c);
+  else if (under("/admin/v1/"))
+    return resolve_admin(path, c);
   else if (under("/predictions/")) {
     c.route = Route::kPredictions;
     percent_decode(next_segment(path), c.name);
@@ -218,8 +262,11 @@ BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
       p.max_bytes = control_.options().max_package_bytes;
       p.streaming = true;
       break;
-    case Route::kVersions: p.max_bytes = kSpecBody; break;
-    default: break;
+    case Route::kVersions:
+      p.max_bytes = kSpecBody;
+      break;
+    default:
+      break;
   }
   return p;
 }
@@ -236,8 +283,10 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
     return p;
   };
   auto principal = keys_.authenticate(head.header("authorization"), head.header("x-api-key"));
-  if (principal.ok()) c->principal = std::move(*principal);
-  else c->principal = Principal{};
+  if (principal.ok())
+    c->principal = std::move(*principal);
+  else
+    c->principal = Principal{};
   Status found = resolve(head, *c);
   const bool route_known = found.ok() || found.error().reason != "no_such_path";
   // Who may not ask learns nothing of what there is.
@@ -248,7 +297,8 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
     if (auto st = KeyRing::require(c->principal, needed_scope(*c)); !st.ok()) return refuse(st.error());
   }
   const std::string_view id = head.header("x-request-id");
-  if (!id.empty() && id.size() <= kMaxRequestId && printable(id)) c->request_id.assign(id);
+  if (!id.empty() && id.size() <= kMaxRequestId && printable(id))
+    c->request_id.assign(id);
   else {
     c->request_id.clear();
     fmt::format_to(std::back_inserter(c->request_id), "{:016x}", id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
@@ -259,17 +309,26 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
 
 Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
   switch (c.route) {
-    case Route::kInfer: co_return co_await infer(rq, c, rs);
-    case Route::kPredictions: co_return co_await predictions(rq, c, rs);
-    case Route::kMetrics: metrics_page(rs); break;
-    case Route::kOpenApi: open_api(rs); break;
+    case Route::kInfer:
+      co_return co_await infer(rq, c, rs);
+    case Route::kPredictions:
+      co_return co_await predictions(rq, c, rs);
+    case Route::kMetrics:
+      metrics_page(rs);
+      break;
+    case Route::kOpenApi:
+      open_api(rs);
+      break;
     case Route::kServerInfo:
     case Route::kLive:
     case Route::kReady:
     case Route::kModelList:
     case Route::kModelMetadata:
-    case Route::kModelReady: oip_page(c, rs); break;
-    default: co_return co_await admin(rq, c, rs);
+    case Route::kModelReady:
+      oip_page(c, rs);
+      break;
+    default:
+      co_return co_await admin(rq, c, rs);
   }
   co_return Ok{};
 }
@@ -301,19 +360,28 @@ void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs,
   }
   auto header = std::back_inserter(rs.headers);
   if (p.cold) {
-    fmt::format_to(header, "Server-Timing: start;desc=cold, queue;dur={:.3f}, fork;dur={:.3f}, map;dur={:.3f}, init;dur={:.3f}, infer;dur={:.3f}, total;dur={:.3f}\r\n",
+    fmt::format_to(header,
+                   "Server-Timing: start;desc=cold, queue;dur={:.3f}, fork;dur={:.3f}, map;dur={:.3f}, "
+                   "init;dur={:.3f}, infer;dur={:.3f}, total;dur={:.3f}\r\n",
                    ms(p.queue), ms(p.fork), ms(p.map), ms(p.init), ms(p.infer), ms(p.total));
   } else {
-    fmt::format_to(header, "Server-Timing: start;desc=warm, queue;dur={:.3f}, infer;dur={:.3f}, total;dur={:.3f}\r\n", ms(p.queue), ms(p.infer), ms(p.total));
+    fmt::format_to(header, "Server-Timing: start;desc=warm, queue;dur={:.3f}, infer;dur={:.3f}, total;dur={:.3f}\r\n",
+                   ms(p.queue), ms(p.infer), ms(p.total));
   }
   std::string line;
   line.reserve(384);
   auto out = std::back_inserter(line);
-  fmt::format_to(out, R"({{"time":"{}","event":"request","id":"{}","tenant":"{}","key":"{}","endpoint":"{}","version":{},"status":{},)", Log::timestamp(),
-                 c.request_id, c.principal.tenant, c.principal.key_id, c.endpoint->name, c.served->version->number_text, rs.status);
+  fmt::format_to(
+      out,
+      R"({{"time":"{}","event":"request","id":"{}","tenant":"{}","key":"{}","endpoint":"{}","version":{},"status":{},)",
+      Log::timestamp(), c.request_id, c.principal.tenant, c.principal.key_id, c.endpoint->name,
+      c.served->version->number_text, rs.status);
   if (!status.ok()) fmt::format_to(out, R"("reason":"{}",)", status.error().reason);
-  fmt::format_to(out, R"("start":"{}","queue_ms":{:.3f},"fork_ms":{:.3f},"map_ms":{:.3f},"init_ms":{:.3f},"infer_ms":{:.3f},"total_ms":{:.3f},"in_bytes":{},"out_bytes":{}}})",
-                 p.cold ? "cold" : "warm", ms(p.queue), ms(p.fork), ms(p.map), ms(p.init), ms(p.infer), ms(p.total), rq.body.size(), rs.body.size());
+  fmt::format_to(
+      out,
+      R"("start":"{}","queue_ms":{:.3f},"fork_ms":{:.3f},"map_ms":{:.3f},"init_ms":{:.3f},"infer_ms":{:.3f},"total_ms":{:.3f},"in_bytes":{},"out_bytes":{}}})",
+      p.cold ? "cold" : "warm", ms(p.queue), ms(p.fork), ms(p.map), ms(p.init), ms(p.infer), ms(p.total),
+      rq.body.size(), rs.body.size());
   log_.request(c.endpoint->name, std::move(line));
 }
 

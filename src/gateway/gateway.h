@@ -1,6 +1,6 @@
-// Routes requests to the dialects: Open Inference Protocol (oip.cc), /predictions (predictions.cc), admin (admin.cc), metrics and the
-// OpenAPI document (pages.cc). Owner: the server; one reactor. on_head decides everything that does not need the body: who
-// asks, what for, which version, the deadline; it wakes the version before the body arrives.
+// Routes requests to the dialects: Open Inference Protocol (oip.cc), /predictions (predictions.cc), admin (admin.cc),
+// metrics and the OpenAPI document (pages.cc). Owner: the server; one reactor. on_head decides everything that does not
+// need the body: who asks, what for, which version, the deadline; it wakes the version before the body arrives.
 #pragma once
 #include <memory>
 #include <string>
@@ -17,8 +17,24 @@
 namespace mayfly {
 
 enum class Route : std::uint8_t {
-  kServerInfo, kLive, kReady, kModelList, kModelMetadata, kModelReady, kInfer, kPredictions,
-  kPackages, kEndpoints, kEndpoint, kVersions, kInstances, kEndpointLogs, kKeys, kKey, kMetrics, kOpenApi,
+  kServerInfo,
+  kLive,
+  kReady,
+  kModelList,
+  kModelMetadata,
+  kModelReady,
+  kInfer,
+  kPredictions,
+  kPackages,
+  kEndpoints,
+  kEndpoint,
+  kVersions,
+  kInstances,
+  kEndpointLogs,
+  kKeys,
+  kKey,
+  kMetrics,
+  kOpenApi,
 };
 
 // What is known of one request. Pooled; handed to handle() as its cookie.
@@ -26,22 +42,23 @@ struct RequestContext {
   Route route = Route::kServerInfo;
   Method method = Method::kGet;
   Principal principal;
-  std::string name;               // of the endpoint or key in the path, percent-decoded
+  std::string name;  // of the endpoint or key in the path, percent-decoded
   EndpointPtr endpoint;
   ServedPtr served;
   std::string request_id;
   std::uint64_t deadline_ns = 0;
   Phases phases;
-  InferRequest infer;             // its strings and vectors are reused
+  InferRequest infer;  // its strings and vectors are reused
 };
 
 struct GatewayOptions {
-  std::string version;            // of this build
+  std::string version;  // of this build
 };
 
 class Gateway final : public HttpHandler {
  public:
-  Gateway(GatewayOptions options, Control& control, Node& node, KeyRing& keys, Store& store, PackageStore& packages, BlockingPool& blocking, Log& log);
+  Gateway(GatewayOptions options, Control& control, Node& node, KeyRing& keys, Store& store, PackageStore& packages,
+          BlockingPool& blocking, Log& log);
   void set_ready(bool ready) { ready_ = ready; }
 
   BodyPolicy on_head(const Request& request, void*& cookie) override;
@@ -59,13 +76,13 @@ class Gateway final : public HttpHandler {
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
-  // One prediction: lease, fill, run, and once more elsewhere if the instance was lost. `fill` parses the body into the slot and
-  // returns how many bytes it used; `print` renders from the slot. Both run with the lease held.
+  // One prediction: lease, fill, run, and once more elsewhere if the instance was lost. `fill` parses the body into the
+  // slot and returns how many bytes it used; `print` renders from the slot. Both run with the lease held.
   template <typename Fill, typename Print>
   Task<Status> predict(RequestContext& c, const Request& rq, Response& rs, Fill& fill, Print& print);
   void finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status);
-  Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);          // oip.cc
-  Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);    // predictions.cc
+  Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);        // oip.cc
+  Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);  // predictions.cc
   void oip_page(RequestContext& c, Response& rs);
   Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin.cc
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);
@@ -74,7 +91,7 @@ class Gateway final : public HttpHandler {
   void list_endpoints(RequestContext& c, Response& rs);
   void show_endpoint(RequestContext& c, Response& rs);
   void list_instances(RequestContext& c, Response& rs);
-  void metrics_page(Response& rs);                                              // pages.cc
+  void metrics_page(Response& rs);  // pages.cc
   void open_api(Response& rs);
 
   GatewayOptions options_;
@@ -87,7 +104,7 @@ class Gateway final : public HttpHandler {
   Log& log_;
   bool ready_ = false;
   std::uint64_t id_base_ = 0, id_next_ = 0;
-  std::vector<std::unique_ptr<RequestContext>> contexts_;   // all
+  std::vector<std::unique_ptr<RequestContext>> contexts_;  // all
   std::vector<RequestContext*> free_contexts_;
 };
 

@@ -14,14 +14,16 @@ namespace mayfly {
 
 enum class Method : std::uint8_t { kGet, kHead, kPost, kPut, kDelete, kOptions, kPatch, kOther };
 
-struct Header { std::string_view name, value; };  // name as sent; compare with iequals
+struct Header {
+  std::string_view name, value;
+};  // name as sent; compare with iequals
 
 struct RequestHead {
   Method method = Method::kGet;
   std::string_view method_text;
-  std::string_view target;       // as sent
-  std::string_view path;         // without the query, not percent-decoded
-  std::string_view query;        // after '?', may be empty
+  std::string_view target;  // as sent
+  std::string_view path;    // without the query, not percent-decoded
+  std::string_view query;   // after '?', may be empty
   std::vector<Header> headers;
   std::optional<std::uint64_t> content_length;
   bool chunked = false;
@@ -50,11 +52,15 @@ struct Request {
 struct Response {
   int status = 200;
   std::string_view content_type = "application/json";  // static storage
-  std::string headers;            // extra complete lines, "Name: value\r\n" each
-  std::string body;               // reused between requests of a connection: clear() keeps capacity
+  std::string headers;                                 // extra complete lines, "Name: value\r\n" each
+  std::string body;  // reused between requests of a connection: clear() keeps capacity
   bool close = false;
   void reset() {
-    status = 200; content_type = "application/json"; headers.clear(); body.clear(); close = false;
+    status = 200;
+    content_type = "application/json";
+    headers.clear();
+    body.clear();
+    close = false;
   }
 };
 
@@ -62,15 +68,15 @@ struct Response {
 struct BodyPolicy {
   std::uint64_t max_bytes = 0;
   bool streaming = false;
-  std::optional<Error> refuse;    // answer this at once, without reading the body (401, 404, 413 …)
+  std::optional<Error> refuse;  // answer this at once, without reading the body (401, 404, 413 …)
 };
 
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
   // Called when the head is complete, before the body is read: routing, authentication, and the early wake happen here.
-  // `cookie` is handed to handle() of the same request (a per-request route decision); on_abort is called instead if the body never
-  // arrives whole.
+  // `cookie` is handed to handle() of the same request (a per-request route decision); on_abort is called instead if
+  // the body never arrives whole.
   virtual BodyPolicy on_head(const Request& request, void*& cookie) = 0;
   virtual Task<Ok> handle(const Request& request, void* cookie, Response& response) = 0;
   virtual void on_abort(void* cookie) = 0;

@@ -14,7 +14,8 @@ void append_tensors(std::string& out, const std::vector<TensorSpec>& tensors) {
     if (i > 0) out += ',';
     out += "{\"name\":";
     append_json_string(out, tensors[i].name);
-    fmt::format_to(std::back_inserter(out), R"(,"datatype":"{}","shape":{}}})", dtype_name(tensors[i].dtype), to_string(tensors[i].shape));
+    fmt::format_to(std::back_inserter(out), R"(,"datatype":"{}","shape":{}}})", dtype_name(tensors[i].dtype),
+                   to_string(tensors[i].shape));
   }
   out += ']';
 }
@@ -72,7 +73,8 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
     MAYFLY_TRY(result_status(v, result));
     std::size_t json_bytes = 0;
     bool any_binary = false;
-    print_infer_response(out.body, json_bytes, any_binary, v.endpoint, v.number_text, c.infer, v.signature, result, lease.output());
+    print_infer_response(out.body, json_bytes, any_binary, v.endpoint, v.number_text, c.infer, v.signature, result,
+                         lease.output());
     if (any_binary) {
       out.content_type = "application/octet-stream";
       fmt::format_to(std::back_inserter(out.headers), "Inference-Header-Content-Length: {}\r\n", json_bytes);
@@ -87,9 +89,13 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
 void Gateway::oip_page(RequestContext& c, Response& rs) {
   switch (c.route) {
     case Route::kServerInfo:
-      rs.body = fmt::format(R"({{"name":"mayfly","version":"{}","extensions":["binary_tensor_data","classification"]}})", options_.version);
+      rs.body =
+          fmt::format(R"({{"name":"mayfly","version":"{}","extensions":["binary_tensor_data","classification"]}})",
+                      options_.version);
       break;
-    case Route::kLive: rs.body = R"({"live":true})"; break;
+    case Route::kLive:
+      rs.body = R"({"live":true})";
+      break;
     case Route::kReady:
       rs.body = ready_ ? R"({"ready":true})" : R"({"ready":false})";
       rs.status = ready_ ? 200 : 503;
@@ -99,7 +105,9 @@ void Gateway::oip_page(RequestContext& c, Response& rs) {
       append_json_string(rs.body, c.name);
       rs.body += ",\"ready\":true}";
       break;
-    case Route::kModelMetadata: append_metadata(rs.body, *c.endpoint, *c.served); break;
+    case Route::kModelMetadata:
+      append_metadata(rs.body, *c.endpoint, *c.served);
+      break;
     default: {
       rs.body = "{\"models\":[";
       bool first = true;

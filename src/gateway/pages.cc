@@ -6,7 +6,7 @@ namespace {
 
 struct Counter {
   std::string_view name, help;
-  std::uint64_t EndpointMetrics::*value;
+  std::uint64_t EndpointMetrics::* value;
 };
 constexpr Counter kCounters[] = {
     {"mayfly_requests_total", "Requests answered, whatever the answer", &EndpointMetrics::requests},
@@ -17,7 +17,7 @@ constexpr Counter kCounters[] = {
 };
 struct Series {
   std::string_view name, help;
-  Histogram EndpointMetrics::*value;
+  Histogram EndpointMetrics::* value;
 };
 constexpr Series kSeries[] = {
     {"mayfly_request_seconds", "From the head of a request to its answer", &EndpointMetrics::total},
@@ -39,7 +39,8 @@ constexpr Operation kOperations[] = {
     {"/v2/models", "get", "All models with their metadata", "invoke"},
     {"/v2/models/{name}", "get", "Metadata of a model: inputs, outputs, versions", "invoke"},
     {"/v2/models/{name}/ready", "get", "Is the model ready (a model at zero is)", "invoke"},
-    {"/v2/models/{name}/infer", "post", "Predict: Open Inference Protocol, JSON or with the binary tensor extension", "invoke"},
+    {"/v2/models/{name}/infer", "post", "Predict: Open Inference Protocol, JSON or with the binary tensor extension",
+     "invoke"},
     {"/v2/models/{name}/versions/{version}", "get", "Metadata of one version", "invoke"},
     {"/v2/models/{name}/versions/{version}/ready", "get", "Is the version ready", "invoke"},
     {"/v2/models/{name}/versions/{version}/infer", "post", "Predict with one version", "invoke"},
@@ -62,11 +63,15 @@ void append_operation(std::string& out, const Operation& op) {
   std::string parameters;
   for (std::string_view p : {"name", "version"}) {
     if (op.path.find(fmt::format("{{{}}}", p)) == std::string_view::npos) continue;
-    fmt::format_to(std::back_inserter(parameters), R"({}{{"name":"{}","in":"path","required":true,"schema":{{"type":"string"}}}})", parameters.empty() ? "" : ",", p);
+    fmt::format_to(std::back_inserter(parameters),
+                   R"({}{{"name":"{}","in":"path","required":true,"schema":{{"type":"string"}}}})",
+                   parameters.empty() ? "" : ",", p);
   }
   fmt::format_to(std::back_inserter(out), R"("parameters":[{}],)", parameters);
-  if (!op.scope.empty()) fmt::format_to(std::back_inserter(out), R"("security":[{{"key":[]}}],"x-scope":"{}",)", op.scope);
-  out += R"("responses":{"200":{"description":"OK"},"default":{"description":"Error","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Error"}}}}}})";
+  if (!op.scope.empty())
+    fmt::format_to(std::back_inserter(out), R"("security":[{{"key":[]}}],"x-scope":"{}",)", op.scope);
+  out +=
+      R"("responses":{"200":{"description":"OK"},"default":{"description":"Error","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Error"}}}}}})";
 }
 
 }  // namespace
@@ -89,17 +94,20 @@ void Gateway::metrics_page(Response& rs) {
   }
   fmt::format_to(out, "# HELP mayfly_instances Instances by endpoint\n# TYPE mayfly_instances gauge\n");
   for (const auto& [version, pool] : node_.pools()) {
-    fmt::format_to(out, "mayfly_instances{{tenant=\"{}\",endpoint=\"{}\",version=\"{}\"}} {}\n", version->tenant, version->endpoint, version->number,
-                   pool->instances().size());
+    fmt::format_to(out, "mayfly_instances{{tenant=\"{}\",endpoint=\"{}\",version=\"{}\"}} {}\n", version->tenant,
+                   version->endpoint, version->number, pool->instances().size());
   }
 }
 
 void Gateway::open_api(Response& rs) {
-  rs.body = fmt::format(R"({{"openapi":"3.0.3","info":{{"title":"Mayfly","version":"{}"}},"paths":{{)", options_.version);
+  rs.body =
+      fmt::format(R"({{"openapi":"3.0.3","info":{{"title":"Mayfly","version":"{}"}},"paths":{{)", options_.version);
   for (std::size_t i = 0; i < std::size(kOperations); ++i) {
     const bool same = i > 0 && kOperations[i].path == kOperations[i - 1].path;
-    if (!same) fmt::format_to(std::back_inserter(rs.body), "{}\"{}\":{{", i > 0 ? "}," : "", kOperations[i].path);
-    else rs.body += ',';
+    if (!same)
+      fmt::format_to(std::back_inserter(rs.body), "{}\"{}\":{{", i > 0 ? "}," : "", kOperations[i].path);
+    else
+      rs.body += ',';
     append_operation(rs.body, kOperations[i]);
   }
   rs.body += R"(}},"components":{"securitySchemes":{"key":{"type":"http","scheme":"bearer"}},)"

@@ -32,11 +32,15 @@ Task<Status> Gateway::predict(RequestContext& c, const Request& rq, Response& rs
 // What an instance says of a request that it could not answer.
 inline Status result_status(const Version& v, const SlotResult& r) {
   switch (r.status) {
-    case SlotStatus::kOk: return Ok{};
-    case SlotStatus::kInvalidInput: return invalid("invalid_input", "{}", r.error_text);
-    case SlotStatus::kModelError: return make_error(Code::kInternal, "model_error", "{} failed on this input: {}", v.display(), r.error_text);
+    case SlotStatus::kOk:
+      return Ok{};
+    case SlotStatus::kInvalidInput:
+      return invalid("invalid_input", "{}", r.error_text);
+    case SlotStatus::kModelError:
+      return make_error(Code::kInternal, "model_error", "{} failed on this input: {}", v.display(), r.error_text);
     case SlotStatus::kOutputTooLarge:
-      return make_error(Code::kOutOfRange, "response_too_large", "the outputs of {} are larger than max_response ({} bytes); raise it", v.display(),
+      return make_error(Code::kOutOfRange, "response_too_large",
+                        "the outputs of {} are larger than max_response ({} bytes); raise it", v.display(),
                         v.settings.max_response_bytes);
   }
   return make_error(Code::kInternal, "instance_protocol_violation", "{} answered with an unknown status", v.display());

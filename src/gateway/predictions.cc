@@ -1,5 +1,5 @@
-// POST or PUT /predictions/NAME: raw bytes in, TorchServe's way. A picture for endpoints with an image input, else an Open
-// Inference Protocol request as JSON.
+// POST or PUT /predictions/NAME: raw bytes in, TorchServe's way. A picture for endpoints with an image input, else an
+// Open Inference Protocol request as JSON.
 #include <cstring>
 
 #include "gateway/predict.h"
@@ -33,12 +33,17 @@ Task<Ok> Gateway::predictions(const Request& rq, RequestContext& c, Response& rs
   const bool json = !rq.body.empty() && rq.body.front() == '{';
   if (json || v.transform.image_input == 0) {
     if (json) co_return co_await infer(rq, c, rs);
-    finish_predict(rq, c, rs, invalid("no_input_transform", "{} declares no image input, so it takes JSON only ({{\"inputs\":[…]}}); deploy it with --image-input to post pictures", v.display()));
+    finish_predict(rq, c, rs,
+                   invalid("no_input_transform",
+                           "{} declares no image input, so it takes JSON only ({{\"inputs\":[…]}}); deploy it with "
+                           "--image-input to post pictures",
+                           v.display()));
     co_return Ok{};
   }
   auto fill = [&](Lease& lease) -> Result<std::uint64_t> {
     if (rq.body.size() > lease.input().size()) {
-      return invalid("payload_too_large", "the picture has {} bytes; max_request of {} is {}", rq.body.size(), v.display(), lease.input().size());
+      return invalid("payload_too_large", "the picture has {} bytes; max_request of {} is {}", rq.body.size(),
+                     v.display(), lease.input().size());
     }
     std::memcpy(lease.input().data(), rq.body.data(), rq.body.size());
     SlotRequest& s = lease.slot().request;
@@ -59,7 +64,8 @@ Task<Ok> Gateway::predictions(const Request& rq, RequestContext& c, Response& rs
     }
     std::size_t json_bytes = 0;
     bool any_binary = false;
-    print_infer_response(out.body, json_bytes, any_binary, v.endpoint, v.number_text, c.infer, v.signature, result, lease.output());
+    print_infer_response(out.body, json_bytes, any_binary, v.endpoint, v.number_text, c.infer, v.signature, result,
+                         lease.output());
     return Ok{};
   };
   const Status status = co_await predict(c, rq, rs, fill, print);

@@ -9,9 +9,12 @@ constexpr std::size_t kIdChars = 12, kSecretChars = 43;  // 43 base-62 character
 
 std::string_view scope_name(Scope s) {
   switch (s) {
-    case kInvoke: return "invoke";
-    case kDeploy: return "deploy";
-    case kAdmin: return "admin";
+    case kInvoke:
+      return "invoke";
+    case kDeploy:
+      return "deploy";
+    case kAdmin:
+      return "admin";
   }
   return "";
 }
@@ -22,16 +25,21 @@ Result<std::uint32_t> parse_scopes(std::string_view text) {
     const auto comma = text.find(',');
     const std::string_view one = text.substr(0, comma);
     text = comma == std::string_view::npos ? "" : text.substr(comma + 1);
-    if (one == "invoke") scopes |= kInvoke;
-    else if (one == "deploy") scopes |= kDeploy;
-    else if (one == "admin") scopes |= kAdmin;
-    else return invalid("unknown_scope", "unknown scope \"{}\"; the scopes are invoke, deploy and admin", one);
+    if (one == "invoke")
+      scopes |= kInvoke;
+    else if (one == "deploy")
+      scopes |= kDeploy;
+    else if (one == "admin")
+      scopes |= kAdmin;
+    else
+      return invalid("unknown_scope", "unknown scope \"{}\"; the scopes are invoke, deploy and admin", one);
   }
   if (scopes == 0) return invalid("unknown_scope", "a key needs at least one scope: invoke, deploy or admin");
   return scopes;
 }
 
-Result<NewKey> make_key(std::string_view tenant, std::string_view name, const std::vector<std::string>& scopes, std::uint64_t now_ms) {
+Result<NewKey> make_key(std::string_view tenant, std::string_view name, const std::vector<std::string>& scopes,
+                        std::uint64_t now_ms) {
   if (name.empty() || name.size() > 100) return invalid("invalid_name", "a key needs a name of 1 to 100 characters");
   const std::string joined = fmt::format("{}", fmt::join(scopes, ","));
   MAYFLY_TRY(parse_scopes(joined));
@@ -71,7 +79,8 @@ Result<Principal> KeyRing::authenticate(std::string_view authorization, std::str
   if (authorization.substr(0, kBearer.size()) == kBearer) key = authorization.substr(kBearer.size());
   if (key.empty() && !required_) return Principal{"default", "", kInvoke | kDeploy | kAdmin};
   if (key.empty()) {
-    return make_error(Code::kUnauthenticated, "missing_key", "this server needs a key: send \"Authorization: Bearer mf_…\"");
+    return make_error(Code::kUnauthenticated, "missing_key",
+                      "this server needs a key: send \"Authorization: Bearer mf_…\"");
   }
   const auto bad = make_error(Code::kUnauthenticated, "invalid_key", "the key is not known or was revoked");
   if (key.size() != 3 + kIdChars + 1 + kSecretChars || key.substr(0, 3) != "mf_") return bad;

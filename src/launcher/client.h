@@ -1,5 +1,6 @@
 // The server's end of the launcher: sends requests, delivers events on the reactor. Owner: the node; one reactor.
-// When the launcher dies the server can't make sandboxes any more: on_gone is called, and the server ends for its supervisor to restart.
+// When the launcher dies the server can't make sandboxes any more: on_gone is called, and the server ends for its
+// supervisor to restart.
 #pragma once
 #include <functional>
 #include <unordered_map>
@@ -26,7 +27,10 @@ class LauncherClient {
   void start(const LaunchRequest& request, std::span<const int> fds, SandboxListener* listener);
   void end(std::uint64_t id);
   void run() { asio::co_spawn(socket_.get_executor(), read_events(), asio::detached); }
-  void close() { closing_ = true; socket_.close(); }
+  void close() {
+    closing_ = true;
+    socket_.close();
+  }
 
  private:
   Task<void> read_events();

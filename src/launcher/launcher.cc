@@ -22,11 +22,11 @@
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kBlanks = 4;                       // held ahead of need
-constexpr std::size_t kMaxFailures = 3;                  // blanks in a row: requests are refused instead of kept
+constexpr std::size_t kBlanks = 4;       // held ahead of need
+constexpr std::size_t kMaxFailures = 3;  // blanks in a row: requests are refused instead of kept
 constexpr std::size_t kMaxSandboxes = 2000;
 constexpr std::uint64_t kMaxMemory = 1ULL << 40;
-constexpr std::uint32_t kMaxPids = 64;                   // threads of one sandbox
+constexpr std::uint32_t kMaxPids = 64;  // threads of one sandbox
 
 // A sandbox from blank to end. request_id 0: a blank that waits for work and holds nothing of any tenant.
 struct Sandbox {
@@ -44,7 +44,8 @@ struct Pending {
 
 class Launcher {
  public:
-  explicit Launcher(const LauncherOptions& o) : options_(o), host_(detect_cgroups()), parent_(fmt::format("mayfly-{}", getpid())) {}
+  explicit Launcher(const LauncherOptions& o)
+      : options_(o), host_(detect_cgroups()), parent_(fmt::format("mayfly-{}", getpid())) {}
   int run();
 
  private:
@@ -58,10 +59,14 @@ class Launcher {
   void serve_pending();
   Status hand_over(Sandbox& sandbox, const Pending& pending);
   void end(std::uint64_t request_id);
-  bool short_of_blanks() const { return zygote_ready_ && making_ + blanks_.size() < kBlanks + pending_.size() && failures_ < kMaxFailures; }
+  bool short_of_blanks() const {
+    return zygote_ready_ && making_ + blanks_.size() < kBlanks + pending_.size() && failures_ < kMaxFailures;
+  }
   void refuse(std::uint64_t id, std::string_view why);
   void end_all();
-  void tell(const LaunchEvent& e) { if (!send_message(options_.server_socket, &e, sizeof e, {})) stop_ = true; }
+  void tell(const LaunchEvent& e) {
+    if (!send_message(options_.server_socket, &e, sizeof e, {})) stop_ = true;
+  }
 
   const LauncherOptions& options_;
   CgroupHost host_;
@@ -70,12 +75,12 @@ class Launcher {
   pid_t zygote_pid_ = -1;
   std::uint64_t next_blank_ = 1;
   std::uint32_t next_uid_ = 0;
-  std::unordered_map<std::uint64_t, Sandbox> sandboxes_;           // by the number of the blank
-  std::unordered_map<std::uint64_t, std::uint64_t> by_request_;    // request → blank
-  std::deque<std::uint64_t> blanks_;                               // ready for work
+  std::unordered_map<std::uint64_t, Sandbox> sandboxes_;         // by the number of the blank
+  std::unordered_map<std::uint64_t, std::uint64_t> by_request_;  // request → blank
+  std::deque<std::uint64_t> blanks_;                             // ready for work
   std::deque<Pending> pending_;
-  std::size_t making_ = 0;                                         // asked of the zygote, not yet answered
-  std::size_t failures_ = 0;                                       // blanks in a row that could not be made
+  std::size_t making_ = 0;    // asked of the zygote, not yet answered
+  std::size_t failures_ = 0;  // blanks in a row that could not be made
   bool zygote_ready_ = false;
   bool stop_ = false;
 };
@@ -84,7 +89,8 @@ Status Launcher::set_up() {
   sweep_orphaned_cgroups(host_);
   if (!host_.missing.empty() && options_.require_isolation) {
     return make_error(Code::kFailedPrecondition, "isolation_incomplete",
-                      "this host lacks the cgroup controllers {}; mount them, or start with --allow-weak-isolation to go on without these limits",
+                      "this host lacks the cgroup controllers {}; mount them, or start with --allow-weak-isolation to "
+                      "go on without these limits",
                       fmt::join(host_.missing, ", "));
   }
   MAYFLY_TRY(prepare_cgroup_parent(host_, parent_));
@@ -123,7 +129,8 @@ Status Launcher::make_blank() {
   std::vector<int> fds = group->procs_fds();
   rq.cgroup_count = static_cast<std::uint32_t>(fds.size());
   fds.push_back(netns.get());
-  if (!send_message(zygote_.get(), &rq, sizeof rq, fds)) return make_error(Code::kUnavailable, "zygote_gone", "the zygote has ended");
+  if (!send_message(zygote_.get(), &rq, sizeof rq, fds))
+    return make_error(Code::kUnavailable, "zygote_gone", "the zygote has ended");
   sandboxes_.emplace(id, Sandbox{std::move(*group), Fd(), Fd(), 0, 0});
   ++making_;
   return Ok{};
@@ -154,7 +161,8 @@ void Launcher::end(std::uint64_t request_id) {
     syscall(SYS_pidfd_send_signal, sandboxes_.at(it->second).pidfd.get(), SIGKILL, nullptr, 0);
     return;
   }
-  auto at = std::find_if(pending_.begin(), pending_.end(), [&](const Pending& p) { return p.request.id == request_id; });
+  auto at =
+      std::find_if(pending_.begin(), pending_.end(), [&](const Pending& p) { return p.request.id == request_id; });
   if (at == pending_.end()) return;
   pending_.erase(at);
   refuse(request_id, "ended before it was started");
@@ -162,8 +170,8 @@ void Launcher::end(std::uint64_t request_id) {
 
 void Launcher::accept(const LaunchRequest& request, std::vector<Fd> fds) {
   const std::size_t want = request.kind == LaunchKind::kInstance ? 4 : 3;
-  if ((request.kind != LaunchKind::kInstance && request.kind != LaunchKind::kCompile) || fds.size() != want || request.id == 0 ||
-      by_request_.contains(request.id)) {
+  if ((request.kind != LaunchKind::kInstance && request.kind != LaunchKind::kCompile) || fds.size() != want ||
+      request.id == 0 || by_request_.contains(request.id)) {
     return refuse(request.id, "malformed request");
   }
   if (by_request_.size() + pending_.size() >= kMaxSandboxes) {
@@ -182,8 +190,10 @@ void Launcher::serve_pending() {
     if (it == sandboxes_.end()) continue;  // it died while it waited
     const Pending pending = std::move(pending_.front());
     pending_.pop_front();
-    if (auto st = hand_over(it->second, pending); !st.ok()) refuse(pending.request.id, st.error().message);
-    else by_request_.emplace(pending.request.id, id);
+    if (auto st = hand_over(it->second, pending); !st.ok())
+      refuse(pending.request.id, st.error().message);
+    else
+      by_request_.emplace(pending.request.id, id);
   }
 }
 
@@ -193,7 +203,8 @@ Status Launcher::hand_over(Sandbox& sandbox, const Pending& pending) {
   MAYFLY_TRY(sandbox.cgroup.set(limits));
   std::vector<int> fds;
   for (const Fd& fd : pending.fds) fds.push_back(fd.get());
-  if (!send_message(sandbox.socket.get(), &rq, sizeof rq, fds)) return make_error(Code::kUnavailable, "blank_gone", "the prepared process has ended");
+  if (!send_message(sandbox.socket.get(), &rq, sizeof rq, fds))
+    return make_error(Code::kUnavailable, "blank_gone", "the prepared process has ended");
   sandbox.socket.reset();
   sandbox.request_id = rq.id;
   LaunchEvent e;
@@ -263,7 +274,8 @@ void Launcher::end_all() {
     if (sandbox.pidfd.valid()) syscall(SYS_pidfd_send_signal, sandbox.pidfd.get(), SIGKILL, nullptr, 0);
   }
   kill(zygote_pid_, SIGKILL);
-  while (waitpid(-1, nullptr, 0) > 0) {}
+  while (waitpid(-1, nullptr, 0) > 0) {
+  }
   sandboxes_.clear();
   blanks_.clear();
   remove_cgroup_parent(host_, parent_);
@@ -280,7 +292,8 @@ int Launcher::run() {
     const int ready = poll(fds, 2, short_of_blanks() ? 0 : -1);
     if (ready == 0 && !make_blank().ok()) ++failures_;
     if (failures_ >= kMaxFailures && blanks_.empty() && making_ == 0) {
-      for (const Pending& p : std::exchange(pending_, {})) refuse(p.request.id, "can't make a sandbox; `mayfly doctor` tells what this machine lacks");
+      for (const Pending& p : std::exchange(pending_, {}))
+        refuse(p.request.id, "can't make a sandbox; `mayfly doctor` tells what this machine lacks");
     }
     if (ready <= 0) continue;
     if (fds[1].revents != 0) on_zygote();
@@ -293,7 +306,7 @@ int Launcher::run() {
 }  // namespace
 
 int launcher_main(const LauncherOptions& options) {
-  signal(SIGINT, SIG_IGN);   // the server decides when to stop; its socket tells
+  signal(SIGINT, SIG_IGN);  // the server decides when to stop; its socket tells
   signal(SIGTERM, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
   prctl(PR_SET_NAME, "mayfly-launcher");

@@ -1,7 +1,7 @@
-// The only privileged process. It makes cgroups and empty network namespaces ahead of need, hands them with the server's
-// descriptors to the zygote, and reports what became of each sandbox. It parses no foreign bytes: only LaunchRequest from the
-// server and LaunchEvent from the zygote, both of fixed size. Single-threaded; one poll loop.
-// It lives as long as the server's socket is open: at its end it kills every sandbox, the zygote, and removes its cgroups.
+// The only privileged process. It makes cgroups and empty network namespaces ahead of need, hands them with the
+// server's descriptors to the zygote, and reports what became of each sandbox. It parses no foreign bytes: only
+// LaunchRequest from the server and LaunchEvent from the zygote, both of fixed size. Single-threaded; one poll loop. It
+// lives as long as the server's socket is open: at its end it kills every sandbox, the zygote, and removes its cgroups.
 #pragma once
 #include <functional>
 
@@ -11,9 +11,10 @@ namespace mayfly {
 
 struct LauncherOptions {
   int server_socket = -1;
-  bool require_isolation = true;       // false: go on where the host lacks a piece
+  bool require_isolation = true;         // false: go on where the host lacks a piece
   std::uint32_t first_uid = 0x70000000;  // sandboxes get ids from here, one million of them in turn
-  std::function<int(int socket, bool require_all)> zygote_main;  // runs in the zygote's process, never returns to the loop
+  std::function<int(int socket, bool require_all)>
+      zygote_main;  // runs in the zygote's process, never returns to the loop
 };
 int launcher_main(const LauncherOptions& options);
 

@@ -28,7 +28,9 @@ bool send_message(int socket, const void* data, std::size_t bytes, std::span<con
     std::memcpy(CMSG_DATA(c), fds.data(), sizeof(int) * fds.size());
   }
   ssize_t n = 0;
-  do { n = sendmsg(socket, &msg, MSG_NOSIGNAL); } while (n < 0 && errno == EINTR);
+  do {
+    n = sendmsg(socket, &msg, MSG_NOSIGNAL);
+  } while (n < 0 && errno == EINTR);
   return n == static_cast<ssize_t>(bytes);
 }
 
@@ -41,7 +43,9 @@ Received receive_message(int socket, void* data, std::size_t bytes) {
   msg.msg_control = control;
   msg.msg_controllen = sizeof control;
   Received out;
-  do { out.bytes = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC); } while (out.bytes < 0 && errno == EINTR);
+  do {
+    out.bytes = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC);
+  } while (out.bytes < 0 && errno == EINTR);
   if (out.bytes < 0) out.bytes = -errno;
   for (cmsghdr* c = CMSG_FIRSTHDR(&msg); out.bytes > 0 && c != nullptr; c = CMSG_NXTHDR(&msg, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;

@@ -1,5 +1,6 @@
 // The fixed-size messages between server, launcher and zygote, over SOCK_SEQPACKET pairs with descriptors attached.
-// The launcher reads nothing else from the server. Sizes and kinds are checked; numbers are clamped by the launcher's own limits.
+// The launcher reads nothing else from the server. Sizes and kinds are checked; numbers are clamped by the launcher's
+// own limits.
 //
 //   launcher ──BlankRequest(+cgroups, network namespace)──▶ zygote ──clone──▶ blank (ahead of need)
 //   server ──LaunchRequest(+fds)──▶ launcher ──LaunchRequest(+fds)──▶ blank, which becomes an instance or a compile job
@@ -26,17 +27,18 @@ inline constexpr std::size_t kMaxLaunchFds = 4;
 struct LaunchRequest {
   LaunchKind kind = LaunchKind::kInstance;
   std::uint32_t cpu_milli = 1000;
-  std::uint64_t id = 0;             // chosen by the server, never reused in its life
+  std::uint64_t id = 0;  // chosen by the server, never reused in its life
   std::uint64_t memory_bytes = 0;
   std::uint64_t file_bytes = 0;     // size of artefact or model
   std::uint64_t scratch_bytes = 0;  // kCompile
   ArenaGeometry geometry;           // kInstance
 };
 
-// Asks the zygote for a blank: a clone that has joined its cgroups and its network namespace and waits for one LaunchRequest.
-// Joining costs 10 ms where the kernel waits for a grace period, so it is done ahead. fds: cgroup.procs files, network namespace.
+// Asks the zygote for a blank: a clone that has joined its cgroups and its network namespace and waits for one
+// LaunchRequest. Joining costs 10 ms where the kernel waits for a grace period, so it is done ahead. fds: cgroup.procs
+// files, network namespace.
 struct BlankRequest {
-  std::uint64_t id = 0;             // the launcher's own number
+  std::uint64_t id = 0;  // the launcher's own number
   std::uint32_t uid = 0;
   std::uint32_t cgroup_count = 0;
   std::uint32_t require_all = 1;

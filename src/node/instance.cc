@@ -19,10 +19,13 @@ constexpr std::uint64_t kGiveBackBytes = 4ULL << 20;  // a slot that used more g
 std::uint64_t page_round(std::uint64_t n) { return (n + 4095) / 4096 * 4096; }
 
 std::string describe_end(const LaunchEvent& e) {
-  if (e.oom_kills > 0) return fmt::format("out of memory: its limit was reached (peak {} MiB); raise memory", e.peak_bytes >> 20);
+  if (e.oom_kills > 0)
+    return fmt::format("out of memory: its limit was reached (peak {} MiB); raise memory", e.peak_bytes >> 20);
   if (e.text[0] != '\0') return e.text;
-  if (WIFSIGNALED(e.wait_status)) return fmt::format("ended by signal {} ({})", WTERMSIG(e.wait_status), strsignal(WTERMSIG(e.wait_status)));
-  if (WEXITSTATUS(e.wait_status) == 100) return "its sandbox could not be completed; `mayfly doctor` tells what this machine lacks";
+  if (WIFSIGNALED(e.wait_status))
+    return fmt::format("ended by signal {} ({})", WTERMSIG(e.wait_status), strsignal(WTERMSIG(e.wait_status)));
+  if (WEXITSTATUS(e.wait_status) == 100)
+    return "its sandbox could not be completed; `mayfly doctor` tells what this machine lacks";
   return fmt::format("exited with status {}", WEXITSTATUS(e.wait_status));
 }
 
@@ -33,12 +36,17 @@ Error lost(const Version& v, const std::string& cause) {
 }  // namespace
 
 Instance::Instance(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner)
-    : launcher_(launcher), version_(std::move(version)), owner_(owner), id_(launcher.next_id()),
-      slots_(std::min(version_->settings.concurrency, kMaxSlots)), done_(ex) {}
+    : launcher_(launcher),
+      version_(std::move(version)),
+      owner_(owner),
+      id_(launcher.next_id()),
+      slots_(std::min(version_->settings.concurrency, kMaxSlots)),
+      done_(ex) {}
 
 Instance::~Instance() { MAYFLY_CHECK(phase_ == InstancePhase::kDead); }
 
-Result<std::shared_ptr<Instance>> Instance::start(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner) {
+Result<std::shared_ptr<Instance>> Instance::start(Executor ex, LauncherClient& launcher, VersionPtr version,
+                                                  InstanceOwner& owner) {
   auto self = std::make_shared<Instance>(ex, launcher, std::move(version), owner);
   auto st = self->make_arena();
   if (st.ok()) st = self->launch();
@@ -79,7 +87,8 @@ Status Instance::launch() {
   Fd artefact(open(version_->artefact_path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat st{};
   if (!artefact.valid() || fstat(artefact.get(), &st) != 0) {
-    return errno_error(errno, fmt::format("open the artefact of {} at {}", version_->display(), version_->artefact_path));
+    return errno_error(errno,
+                       fmt::format("open the artefact of {} at {}", version_->display(), version_->artefact_path));
   }
   LaunchRequest rq;
   rq.kind = LaunchKind::kInstance;
@@ -107,15 +116,16 @@ void Instance::return_slot(std::uint32_t slot, std::uint64_t bytes_used) {
   if (phase_ == InstancePhase::kDead) return;
   if (bytes_used > kGiveBackBytes) {
     const auto offset = static_cast<off_t>(arena_.geometry().slots_offset() + arena_.geometry().slot_bytes() * slot);
-    fallocate(arena_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, static_cast<off_t>(arena_.geometry().slot_bytes()));
+    fallocate(arena_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+              static_cast<off_t>(arena_.geometry().slot_bytes()));
   }
   free_.push_back(slot);
   probe_if_unasked();
   owner_.on_slot_free(*this);
 }
 
-// An instance is ready when it has run the model. Where nobody asks it anything (min, a wake whose request was refused), it is asked
-// for one run on zeros.
+// An instance is ready when it has run the model. Where nobody asks it anything (min, a wake whose request was
+// refused), it is asked for one run on zeros.
 void Instance::probe_if_unasked() {
   const bool has_session = arena_.header().state.load() == static_cast<std::uint32_t>(InstanceState::kReady);
   if (phase_ != InstancePhase::kStarting || !has_session || !running_.empty()) return;
@@ -239,7 +249,9 @@ void Instance::check_time(std::uint64_t now) {
     Call* call = calls_[slot];
     if (call == nullptr || now < call->deadline_ns) continue;
     calls_[slot] = nullptr;
-    call->done.set(CallOutcome{make_error(Code::kDeadlineExceeded, "deadline_exceeded", "{} did not answer within its deadline", version_->display()), false});
+    call->done.set(CallOutcome{make_error(Code::kDeadlineExceeded, "deadline_exceeded",
+                                          "{} did not answer within its deadline", version_->display()),
+                               false});
   }
   if (!running_.empty() && now > front_since_ns_ + version_->settings.timeout_ms * 1'000'000) {
     end(fmt::format("it hung: one run took longer than the timeout of {} ms", version_->settings.timeout_ms));
@@ -248,7 +260,9 @@ void Instance::check_time(std::uint64_t now) {
 
 Phases Instance::start_phases() const {
   const ArenaHeader& h = arena_.header();
-  auto span = [](std::uint64_t from, std::uint64_t to) { return to > from && to - from < 600'000'000'000 ? to - from : 0; };
+  auto span = [](std::uint64_t from, std::uint64_t to) {
+    return to > from && to - from < 600'000'000'000 ? to - from : 0;
+  };
   Phases p;
   p.cold = true;
   p.fork = span(spawned_ns_, h.narrowed_ns);

@@ -1,6 +1,7 @@
 // One instance as the server sees it: its arena, its two eventfds, the calls it holds. Owner: its pool; one reactor.
-// States move one way: starting → ready → ending → dead. A slot is free, leased (a request is being parsed into it), or submitted.
-// Whatever the arena says is checked (worker_ipc/arena.h): an instance that breaks the contract is ended and its calls are retried.
+// States move one way: starting → ready → ending → dead. A slot is free, leased (a request is being parsed into it), or
+// submitted. Whatever the arena says is checked (worker_ipc/arena.h): an instance that breaks the contract is ended and
+// its calls are retried.
 #pragma once
 #include <array>
 #include <deque>
@@ -36,15 +37,16 @@ enum class InstancePhase : std::uint8_t { kStarting, kReady, kEnding, kDead };
 
 class Instance final : public SandboxListener, public std::enable_shared_from_this<Instance> {
  public:
-  static Result<std::shared_ptr<Instance>> start(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner);
+  static Result<std::shared_ptr<Instance>> start(Executor ex, LauncherClient& launcher, VersionPtr version,
+                                                 InstanceOwner& owner);
   Instance(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner);
   ~Instance() override;
 
   std::optional<std::uint32_t> take_slot();
   void return_slot(std::uint32_t slot, std::uint64_t bytes_used);
-  void submit(std::uint32_t slot, Call* call);        // call may be null: a probe, nobody waits
-  void abandon(std::uint32_t slot);                   // its caller went away; the slot is free again when it completes
-  void end(std::string why);                          // kill it; its calls are told so
+  void submit(std::uint32_t slot, Call* call);  // call may be null: a probe, nobody waits
+  void abandon(std::uint32_t slot);             // its caller went away; the slot is free again when it completes
+  void end(std::string why);                    // kill it; its calls are told so
   // Ends the instance if what it runs has passed the version's timeout; gives up calls past their deadline.
   void check_time(std::uint64_t now);
 
@@ -54,11 +56,13 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint64_t id() const { return id_; }
   int pid() const { return pid_; }
   std::uint32_t busy() const { return slots_ - static_cast<std::uint32_t>(free_.size()); }
-  bool has_free_slot() const { return !free_.empty() && (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady); }
+  bool has_free_slot() const {
+    return !free_.empty() && (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady);
+  }
   std::uint64_t spawned_ns() const { return spawned_ns_; }
   std::uint64_t last_used_ns() const { return last_used_ns_; }
   std::uint64_t requests() const { return requests_; }
-  std::uint64_t memory_bytes() const;                 // what its cgroup is charged with; 0 where that can't be read
+  std::uint64_t memory_bytes() const;  // what its cgroup is charged with; 0 where that can't be read
   // Fork, map and init of its start; valid once ready. The instance wrote them: values that run backwards count as 0.
   Phases start_phases() const;
 
@@ -91,11 +95,11 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::vector<std::uint32_t> free_;
   std::array<Call*, kMaxSlots> calls_{};
   std::array<bool, kMaxSlots> submitted_{};
-  std::deque<std::uint32_t> running_;      // submitted, in order; the front is what the instance works on
-  std::uint64_t front_since_ns_ = 0;       // when the front came to the front
+  std::deque<std::uint32_t> running_;  // submitted, in order; the front is what the instance works on
+  std::uint64_t front_since_ns_ = 0;   // when the front came to the front
   std::uint64_t spawned_ns_ = 0, last_used_ns_ = 0, requests_ = 0;
   std::string end_cause_;
-  std::string memory_file_;                // told by the launcher
+  std::string memory_file_;  // told by the launcher
 };
 
 }  // namespace mayfly

@@ -20,7 +20,8 @@ const Pool* Node::find(const Version& version) const {
 }
 
 Task<Result<Lease>> Node::acquire(VersionPtr version, std::uint64_t deadline_ns) {
-  if (closing_) co_return make_error(Code::kUnavailable, "server_stopping", "the server is stopping; try again in a moment");
+  if (closing_)
+    co_return make_error(Code::kUnavailable, "server_stopping", "the server is stopping; try again in a moment");
   Pool& p = pool(version);
   arm();
   co_return co_await p.acquire(deadline_ns);

@@ -13,10 +13,10 @@ class Node {
   Node(Executor ex, LauncherClient& launcher, NodeObserver& observer)
       : executor_(ex), launcher_(launcher), observer_(observer), timer_(ex) {}
   Task<Result<Lease>> acquire(VersionPtr version, std::uint64_t deadline_ns);
-  void wake(const VersionPtr& version);                  // the head of a request has named it
-  void keep(const VersionPtr& version);                  // hold its `min` instances from now on
-  void retire(const Version& version);                   // no new traffic: its instances end as soon as they are idle
-  Task<Ok> close(std::uint64_t grace_until_ns);          // ends all instances, at the latest then
+  void wake(const VersionPtr& version);          // the head of a request has named it
+  void keep(const VersionPtr& version);          // hold its `min` instances from now on
+  void retire(const Version& version);           // no new traffic: its instances end as soon as they are idle
+  Task<Ok> close(std::uint64_t grace_until_ns);  // ends all instances, at the latest then
   const Pool* find(const Version& version) const;
   const std::unordered_map<const Version*, std::unique_ptr<Pool>>& pools() const { return pools_; }
 

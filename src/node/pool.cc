@@ -28,7 +28,8 @@ void Lease::release() {
 Task<CallOutcome> Lease::run(std::uint64_t deadline_ns, std::uint64_t bytes_used) {
   bytes_used_ = bytes_used;
   if (instance_->phase() == InstancePhase::kEnding || instance_->phase() == InstancePhase::kDead) {
-    co_return CallOutcome{make_error(Code::kUnavailable, "instance_failed", "the instance ended before it was asked"), true};
+    co_return CallOutcome{make_error(Code::kUnavailable, "instance_failed", "the instance ended before it was asked"),
+                          true};
   }
   Call call;
   call.deadline_ns = deadline_ns;
@@ -47,9 +48,12 @@ policy::PoolState Pool::state() const {
   s.waiting = waiting();
   s.backoff_until_ns = backoff_until_ns_;
   for (const auto& i : instances_) {
-    if (i->phase() == InstancePhase::kStarting) ++s.starting;
-    else if (i->phase() == InstancePhase::kReady) ++s.ready;
-    else continue;
+    if (i->phase() == InstancePhase::kStarting)
+      ++s.starting;
+    else if (i->phase() == InstancePhase::kReady)
+      ++s.ready;
+    else
+      continue;
     s.busy_slots += i->busy();
   }
   return s;
@@ -59,7 +63,8 @@ std::optional<Lease> Pool::try_lease() {
   Instance* best = nullptr;
   for (const auto& i : instances_) {  // the least busy ready one, else one that is starting
     if (!i->has_free_slot()) continue;
-    const bool better = best == nullptr || (i->phase() == InstancePhase::kReady && best->phase() == InstancePhase::kStarting) ||
+    const bool better = best == nullptr ||
+                        (i->phase() == InstancePhase::kReady && best->phase() == InstancePhase::kStarting) ||
                         (i->phase() == best->phase() && i->busy() < best->busy());
     if (better) best = i.get();
   }
@@ -72,7 +77,8 @@ Task<Result<Lease>> Pool::acquire(std::uint64_t deadline_ns) {
     if (auto lease = try_lease()) co_return std::move(*lease);
   }
   if (waiters_.size() >= version_->settings.queue) {
-    co_return make_error(Code::kResourceExhausted, "queue_full", "the queue of {} is full: {} requests wait; retry later or raise queue or max",
+    co_return make_error(Code::kResourceExhausted, "queue_full",
+                         "the queue of {} is full: {} requests wait; retry later or raise queue or max",
                          version_->display(), waiters_.size());
   }
   Waiter waiter;
@@ -111,7 +117,8 @@ bool Pool::start_one() {
     ++counters_.start_failures;
     ++failures_;
     backoff_until_ns_ = now_ns() + policy::start_backoff_ns(failures_);
-    fail_waiters(make_error(Code::kUnavailable, "instance_failed", "cannot start an instance of {}: {}", version_->display(), instance.error().message));
+    fail_waiters(make_error(Code::kUnavailable, "instance_failed", "cannot start an instance of {}: {}",
+                            version_->display(), instance.error().message));
     return false;
   }
   instances_.push_back(std::move(*instance));
@@ -131,7 +138,8 @@ void Pool::on_dead(Instance& instance, const std::string& cause, bool was_ready)
   auto at = std::find_if(instances_.begin(), instances_.end(), [&](const auto& i) { return i.get() == &instance; });
   const auto keep = at != instances_.end() ? *at : nullptr;
   if (keep) instances_.erase(at);
-  const bool wanted = cause == "idle" || cause == "version retired" || cause == "server stops" || cause == "endpoint deleted";
+  const bool wanted =
+      cause == "idle" || cause == "version retired" || cause == "server stops" || cause == "endpoint deleted";
   observer_.on_instance_event(*version_, instance.id(), wanted ? "ended" : "failed", cause);
   if (!wanted) {
     ++counters_.deaths;
@@ -139,7 +147,8 @@ void Pool::on_dead(Instance& instance, const std::string& cause, bool was_ready)
     ++failures_;
     backoff_until_ns_ = was_ready ? 0 : now_ns() + policy::start_backoff_ns(failures_);
     if (!was_ready && failures_ >= kFailuresBeforeRefusing) {
-      fail_waiters(make_error(Code::kUnavailable, "instance_failed", "{} instances of {} in a row did not start; the last one: {}", failures_,
+      fail_waiters(make_error(Code::kUnavailable, "instance_failed",
+                              "{} instances of {} in a row did not start; the last one: {}", failures_,
                               version_->display(), cause));
     }
   }
@@ -152,7 +161,8 @@ void Pool::fail_waiters(const Error& error) {
 }
 
 bool Pool::urgent() const {
-  return !waiters_.empty() || std::any_of(instances_.begin(), instances_.end(), [](const auto& i) { return i->busy() > 0; });
+  return !waiters_.empty() ||
+         std::any_of(instances_.begin(), instances_.end(), [](const auto& i) { return i->busy() > 0; });
 }
 
 void Pool::end_all(const std::string& why) {
@@ -167,7 +177,8 @@ void Pool::tick(std::uint64_t now) {
       continue;
     }
     it = waiters_.erase(it);
-    w->granted.set(make_error(Code::kDeadlineExceeded, "deadline_exceeded", "no instance of {} was free within the deadline", version_->display()));
+    w->granted.set(make_error(Code::kDeadlineExceeded, "deadline_exceeded",
+                              "no instance of {} was free within the deadline", version_->display()));
   }
   for (const auto& i : std::vector(instances_)) {
     i->check_time(now);

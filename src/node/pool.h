@@ -1,6 +1,6 @@
 // The instances of one version and the requests that wait for them. Owner: the node; one reactor.
-// First come, first served; one start serves all who wait; the queue is bounded by the endpoint's `queue` and each waiter by its
-// deadline. Who is started and who is ended is decided by policy/scale.h; this class only performs it.
+// First come, first served; one start serves all who wait; the queue is bounded by the endpoint's `queue` and each
+// waiter by its deadline. Who is started and who is ended is decided by policy/scale.h; this class only performs it.
 #pragma once
 #include <deque>
 #include <list>
@@ -19,7 +19,11 @@ class Lease {
   Lease(std::shared_ptr<Instance> instance, std::uint32_t slot, bool cold)
       : instance_(std::move(instance)), slot_(slot), cold_(cold) {}
   Lease(Lease&& o) noexcept
-      : instance_(std::move(o.instance_)), slot_(o.slot_), cold_(o.cold_), bytes_used_(o.bytes_used_), abandoned_(o.abandoned_) {}
+      : instance_(std::move(o.instance_)),
+        slot_(o.slot_),
+        cold_(o.cold_),
+        bytes_used_(o.bytes_used_),
+        abandoned_(o.abandoned_) {}
   Lease& operator=(Lease&& o) noexcept;
   ~Lease() { release(); }
   SlotHeader& slot() const { return instance_->arena().slot(slot_); }
@@ -46,7 +50,8 @@ struct PoolCounters {
 class NodeObserver {  // life-cycle events, for the endpoint's log and metrics
  public:
   virtual ~NodeObserver() = default;
-  virtual void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event, std::string_view detail) = 0;
+  virtual void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
+                                 std::string_view detail) = 0;
 };
 
 class Pool final : public InstanceOwner {
@@ -55,15 +60,15 @@ class Pool final : public InstanceOwner {
       : executor_(ex), launcher_(launcher), version_(std::move(version)), observer_(observer) {}
   // Errors: queue_full, deadline_exceeded, instance_failed.
   Task<Result<Lease>> acquire(std::uint64_t deadline_ns);
-  void wake();                       // at least one instance, without waiting
-  void tick(std::uint64_t now);      // deadlines, hangs, idle ends, min
+  void wake();                   // at least one instance, without waiting
+  void tick(std::uint64_t now);  // deadlines, hangs, idle ends, min
   void retire() { retired_ = true; }
   void end_all(const std::string& why);
   // Nothing is here and nothing is to be kept.
   bool forgettable() const {
     return instances_.empty() && waiters_.empty() && (retired_ || version_->settings.min_instances == 0);
   }
-  bool urgent() const;               // someone waits or runs: tick often
+  bool urgent() const;  // someone waits or runs: tick often
   std::uint32_t waiting() const { return static_cast<std::uint32_t>(waiters_.size()); }
   const std::vector<std::shared_ptr<Instance>>& instances() const { return instances_; }
   const Version& version() const { return *version_; }
@@ -92,7 +97,7 @@ class Pool final : public InstanceOwner {
   std::vector<std::shared_ptr<Instance>> instances_;
   std::list<Waiter*> waiters_;
   PoolCounters counters_;
-  std::uint32_t failures_ = 0;       // consecutive starts that came to nothing
+  std::uint32_t failures_ = 0;  // consecutive starts that came to nothing
   std::uint64_t backoff_until_ns_ = 0;
   bool retired_ = false;
 };

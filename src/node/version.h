@@ -1,5 +1,5 @@
-// What the node needs to run one version of an endpoint. Immutable but for its counters; shared by the route table, the pool and
-// requests under way (shared_ptr: a request keeps its version through a rollout or a delete).
+// What the node needs to run one version of an endpoint. Immutable but for its counters; shared by the route table, the
+// pool and requests under way (shared_ptr: a request keeps its version through a rollout or a delete).
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -22,11 +22,11 @@ struct NodeSettings {  // the part of an endpoint's settings that the node acts 
 struct Version {
   std::string tenant, endpoint;
   std::uint32_t number = 0;
-  std::string number_text;     // "3"
+  std::string number_text;  // "3"
   Signature signature;
   NodeSettings settings;
   TransformConfig transform;
-  std::string artefact_path;   // relative to the data folder
+  std::string artefact_path;  // relative to the data folder
   std::string display() const { return '"' + endpoint + "\" version " + number_text; }
 };
 using VersionPtr = std::shared_ptr<const Version>;

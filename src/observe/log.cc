@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <time.h>
 
-#include <cerrno>
 #include <unistd.h>
+#include <cerrno>
 
 namespace mayfly {
 

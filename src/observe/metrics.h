@@ -11,7 +11,7 @@ namespace mayfly {
 class Histogram {
  public:
   static constexpr std::array<double, 18> kBounds = {50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 15e-3,
-                                                     25e-3, 50e-3, 100e-3, 250e-3, 0.5, 1, 2.5, 10, 30};
+                                                     25e-3, 50e-3,  100e-3, 250e-3, 0.5,  1,      2.5,  10,    30};
   void add_ns(std::uint64_t ns);
   std::uint64_t count() const { return count_; }
   // Appends name_bucket, name_sum and name_count lines; labels like `endpoint="x",`.

@@ -32,8 +32,13 @@ TEST(ScaleUp, NeverPassesMaxAndNeverStartsForNothing) {
   std::mt19937 rng(20261124);
   for (int i = 0; i < 20000; ++i) {
     auto pick = [&](std::uint32_t n) { return static_cast<std::uint32_t>(rng() % (n + 1)); };
-    PoolState s{.starting = pick(5), .ready = pick(5), .busy_slots = pick(40), .waiting = pick(200), .min = pick(3),
-                .max = 1 + pick(20), .concurrency = 1 + pick(16)};
+    PoolState s{.starting = pick(5),
+                .ready = pick(5),
+                .busy_slots = pick(40),
+                .waiting = pick(200),
+                .min = pick(3),
+                .max = 1 + pick(20),
+                .concurrency = 1 + pick(16)};
     s.min = std::min(s.min, s.max);
     const auto d = scale_up(s, 0);
     EXPECT_LE(d.start + s.starting + s.ready, std::max(s.max, s.starting + s.ready));

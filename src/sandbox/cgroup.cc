@@ -44,7 +44,9 @@ std::uint64_t read_number(const std::string& path, std::string_view key) {
   return n;
 }
 
-bool is_controller(const std::string& dir, std::string_view name) { return fs::path(dir).parent_path().parent_path().filename() == name; }
+bool is_controller(const std::string& dir, std::string_view name) {
+  return fs::path(dir).parent_path().parent_path().filename() == name;
+}
 
 void end_processes(const std::string& dir) {
   std::ifstream in(dir + "/cgroup.procs");
@@ -80,8 +82,10 @@ CgroupHost detect_cgroups() {
   for (const char* c : {"memory", "cpu", "pids"}) {
     const std::string root = fmt::format("{}/{}", kMount, c);
     struct stat st{};
-    if (stat((root + "/cgroup.procs").c_str(), &st) == 0) host.roots.push_back(root);
-    else host.missing.emplace_back(c);
+    if (stat((root + "/cgroup.procs").c_str(), &st) == 0)
+      host.roots.push_back(root);
+    else
+      host.missing.emplace_back(c);
   }
   host.version = host.roots.empty() ? 0 : 1;
   return host;
@@ -92,7 +96,8 @@ Result<Cgroup> Cgroup::create(const CgroupHost& host, const std::string& parent,
   group.version_ = host.version;
   for (const std::string& root : host.roots) {
     std::string dir = fmt::format("{}/{}/{}", root, parent, name);
-    if (mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) return errno_error(errno, fmt::format("make the cgroup {}", dir));
+    if (mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST)
+      return errno_error(errno, fmt::format("make the cgroup {}", dir));
     group.dirs_.push_back(dir);
     Fd procs(open((dir + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
     if (!procs.valid()) return errno_error(errno, fmt::format("open {}/cgroup.procs", dir));
@@ -163,7 +168,8 @@ Status prepare_cgroup_parent(const CgroupHost& host, const std::string& parent) 
   for (const std::string& root : host.roots) {
     const std::string dir = fmt::format("{}/{}", root, parent);
     if (host.version == 2) MAYFLY_TRY(write_text(root + "/cgroup.subtree_control", "+memory +cpu +pids"));
-    if (mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) return errno_error(errno, fmt::format("make the cgroup {}", dir));
+    if (mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST)
+      return errno_error(errno, fmt::format("make the cgroup {}", dir));
     if (host.version == 2) MAYFLY_TRY(write_text(dir + "/cgroup.subtree_control", "+memory +cpu +pids"));
   }
   return Ok{};

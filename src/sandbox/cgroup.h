@@ -1,5 +1,6 @@
 // Resource limits by cgroup, v2 or v1, whichever the host has. Used by the launcher only (root).
-// One parent, "mayfly-<pid of the launcher>", with a child for each sandbox. v1 uses the memory, cpu and pids hierarchies.
+// One parent, "mayfly-<pid of the launcher>", with a child for each sandbox. v1 uses the memory, cpu and pids
+// hierarchies.
 #pragma once
 #include <sys/types.h>
 
@@ -20,9 +21,9 @@ struct CgroupLimits {
 };
 
 struct CgroupHost {
-  int version = 0;                    // 1, 2, or 0: none usable
-  std::vector<std::string> roots;     // v1: one folder for each controller; v2: one
-  std::vector<std::string> missing;   // controllers that the host lacks
+  int version = 0;                   // 1, 2, or 0: none usable
+  std::vector<std::string> roots;    // v1: one folder for each controller; v2: one
+  std::vector<std::string> missing;  // controllers that the host lacks
 };
 CgroupHost detect_cgroups();
 
@@ -37,9 +38,10 @@ class Cgroup {
   std::vector<int> procs_fds() const;
   std::uint64_t oom_kills() const;
   std::uint64_t peak_bytes() const;
-  // The file with its present use, as seen inside the server's root (/cgroup is /sys/fs/cgroup); empty without a memory controller.
+  // The file with its present use, as seen inside the server's root (/cgroup is /sys/fs/cgroup); empty without a memory
+  // controller.
   std::string memory_file() const;
-  void remove();                      // best effort; the sweep at the next start removes what stays
+  void remove();  // best effort; the sweep at the next start removes what stays
 
  private:
   Cgroup() = default;

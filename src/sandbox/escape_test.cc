@@ -1,5 +1,5 @@
-// Each attempt to leave the sandbox is a small program that must fail with the expected errno, in both profiles. The child is made
-// the way the zygote makes it: empty root, new namespaces, join(), narrow(). Needs root.
+// Each attempt to leave the sandbox is a small program that must fail with the expected errno, in both profiles. The
+// child is made the way the zygote makes it: empty root, new namespaces, join(), narrow(). Needs root.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
@@ -37,11 +37,13 @@ struct Ended {
   std::uint64_t oom_kills = 0;
 };
 
-[[noreturn]] void sandboxed(Attempt attempt, SeccompProfile profile, const std::vector<int>& groups, int netns, int kept_fd) {
+[[noreturn]] void sandboxed(Attempt attempt, SeccompProfile profile, const std::vector<int>& groups, int netns,
+                            int kept_fd) {
   auto filter = SeccompProgram::compile(profile);
   if (!filter.ok() || !enter_empty_root().ok() || !keep_only_sandbox_capabilities().ok()) _exit(kNotNarrowed);
-  const long pid = syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | SIGCHLD, nullptr,
-                           nullptr, nullptr, nullptr);
+  const long pid =
+      syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | SIGCHLD, nullptr,
+              nullptr, nullptr, nullptr);
   if (pid == 0) {
     NarrowOptions o;
     o.keep_fds = {&kept_fd, 1};
@@ -101,8 +103,10 @@ TEST_F(Escape, Files) {
   expect_errno([] { return result(open("/etc/passwd", O_RDONLY)); }, EPERM);
   expect_errno([] { return result(open("/proc/self/mem", O_RDWR)); }, EPERM);
   expect_errno([] { return result(syscall(SYS_openat2, AT_FDCWD, "/", nullptr, 0)); }, EPERM);
-  expect_errno([] { return result(open("/etc/passwd", O_RDONLY)); }, ENOENT, SeccompProfile::kCompile);  // the root is empty
-  expect_errno([] { return result(open("/new", O_CREAT | O_WRONLY, 0600)); }, EROFS, SeccompProfile::kCompile);  // and read-only
+  expect_errno([] { return result(open("/etc/passwd", O_RDONLY)); }, ENOENT,
+               SeccompProfile::kCompile);  // the root is empty
+  expect_errno([] { return result(open("/new", O_CREAT | O_WRONLY, 0600)); }, EROFS,
+               SeccompProfile::kCompile);  // and read-only
   expect_errno([] { return result(open("/scratch/../..", O_RDONLY | O_DIRECTORY)); }, EACCES, SeccompProfile::kCompile);
 }
 
@@ -168,8 +172,9 @@ TEST_F(Escape, KernelSurface) {
 
 TEST_F(Escape, InheritedDescriptors) {
   expect_errno([] { return result(write(3, "", 0)); }, 0);  // the one it was given
-  for (Attempt attempt : {Attempt([] { return result(write(0, "", 0)); }), Attempt([] { return result(write(1, "", 0)); }),
-                          Attempt([] { return result(write(2, "", 0)); }), Attempt([] { return result(write(4, "", 0)); })}) {
+  for (Attempt attempt :
+       {Attempt([] { return result(write(0, "", 0)); }), Attempt([] { return result(write(1, "", 0)); }),
+        Attempt([] { return result(write(2, "", 0)); }), Attempt([] { return result(write(4, "", 0)); })}) {
     expect_errno(attempt, EBADF);
   }
 }
@@ -191,7 +196,12 @@ TEST_F(Escape, ThreadBombEndsAtThePidsLimit) {
       [] {
         for (int made = 0; made < 64; ++made) {
           pthread_t thread;
-          const int rc = pthread_create(&thread, nullptr, [](void*) -> void* { for (;;) sched_yield(); }, nullptr);
+          const int rc = pthread_create(
+              &thread, nullptr,
+              [](void*) -> void* {
+                for (;;) sched_yield();
+              },
+              nullptr);
           if (rc != 0) return made < 8 ? rc : 99;  // the group's limit is 8
         }
         return 0;

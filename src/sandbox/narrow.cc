@@ -46,7 +46,8 @@ bool join_cgroups(std::span<const int> procs) {
 
 bool mount_scratch(std::uint64_t bytes, std::uint32_t uid) {
   char data[128];
-  auto end = fmt::format_to_n(data, sizeof data - 1, "size={},mode=0700,uid={},gid={},nr_inodes=64", bytes, uid, uid).out;
+  auto end =
+      fmt::format_to_n(data, sizeof data - 1, "size={},mode=0700,uid={},gid={},nr_inodes=64", bytes, uid, uid).out;
   *end = '\0';
   return mount("scratch", kScratchDir, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, data) == 0;
 }
@@ -86,12 +87,14 @@ void set_limits(bool files) {
 }
 
 constexpr std::uint64_t kLandlockAll =
-    LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
-    LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR |
-    LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
+    LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE |
+    LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+    LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+    LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
     LANDLOCK_ACCESS_FS_MAKE_SYM;
 
-// No path may be opened at all, except files below the scratch folder where there is one. ENOSYS, EOPNOTSUPP: not in this kernel.
+// No path may be opened at all, except files below the scratch folder where there is one. ENOSYS, EOPNOTSUPP: not in
+// this kernel.
 bool restrict_paths(bool scratch) {
   landlock_ruleset_attr attr{};
   attr.handled_access_fs = kLandlockAll;
@@ -100,8 +103,8 @@ bool restrict_paths(bool scratch) {
   bool ok = true;
   if (scratch) {
     landlock_path_beneath_attr beneath{};
-    beneath.allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
-                             LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG;
+    beneath.allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE |
+                             LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG;
     beneath.parent_fd = open(kScratchDir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     ok = beneath.parent_fd >= 0 && syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) == 0;
     if (beneath.parent_fd >= 0) close(beneath.parent_fd);
@@ -124,7 +127,8 @@ const char* narrow(const NarrowOptions& o) {
   if (scratch && !mount_scratch(o.scratch_bytes, o.uid)) return "mount the scratch folder";
   if (!arrange_fds(o.keep_fds)) return "arrange the descriptors";
   if (!become(o.uid)) return "take the unprivileged id";
-  // A user namespace of its own with no ids mapped. It comes with a full set of capabilities: they are dropped right here.
+  // A user namespace of its own with no ids mapped. It comes with a full set of capabilities: they are dropped right
+  // here.
   if (unshare(CLONE_NEWUSER) != 0 && o.require_all) return "make a user namespace";
   drop_bounding_set(0);
   if (set_capabilities(0) != 0) return "drop the capabilities";
@@ -147,7 +151,8 @@ Status own_mounts() {
 
 // `dir` becomes a fresh tmpfs that will be the root.
 Status begin_root(const char* dir, const char* options) {
-  if (mount("mayfly", dir, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0) return errno_error(errno, "mount an empty root");
+  if (mount("mayfly", dir, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0)
+    return errno_error(errno, "mount an empty root");
   return Ok{};
 }
 
@@ -163,7 +168,8 @@ Status finish_root(const char* dir) {
 }
 
 Status bind(const char* from, const char* to, unsigned long extra) {
-  if (mount(from, to, nullptr, MS_BIND | MS_REC, nullptr) != 0) return errno_error(errno, fmt::format("bind {} to {}", from, to));
+  if (mount(from, to, nullptr, MS_BIND | MS_REC, nullptr) != 0)
+    return errno_error(errno, fmt::format("bind {} to {}", from, to));
   if (extra != 0 && mount(nullptr, to, nullptr, MS_REMOUNT | MS_BIND | extra, nullptr) != 0) {
     return errno_error(errno, fmt::format("remount {}", to));
   }

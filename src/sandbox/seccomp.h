@@ -1,5 +1,6 @@
-// System-call allow-lists, compiled to BPF once (in the zygote) and loaded by each sandboxed child. Everything else fails with
-// EPERM; clone makes threads only; clone3 fails with ENOSYS so that libc falls back to clone, whose flags can be checked.
+// System-call allow-lists, compiled to BPF once (in the zygote) and loaded by each sandboxed child. Everything else
+// fails with EPERM; clone makes threads only; clone3 fails with ENOSYS so that libc falls back to clone, whose flags
+// can be checked.
 #pragma once
 #include <linux/filter.h>
 

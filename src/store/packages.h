@@ -1,5 +1,5 @@
-// Content-addressed, immutable files: packages/ab/abcdef… named by their SHA-256. Written by temp + fsync + rename + fsync of
-// the folder, so that a name that exists is whole. All calls block: run them on the BlockingPool.
+// Content-addressed, immutable files: packages/ab/abcdef… named by their SHA-256. Written by temp + fsync + rename +
+// fsync of the folder, so that a name that exists is whole. All calls block: run them on the BlockingPool.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -19,15 +19,16 @@ class PackageStore {
   class Upload {
    public:
     virtual ~Upload() = default;
-    virtual Status write(std::span<const char> bytes) = 0;     // "payload_too_large" past the limit; "disk_full"
-    virtual Result<std::string> finish() = 0;                  // digest, 64 hex digits; idempotent for content already there
+    virtual Status write(std::span<const char> bytes) = 0;  // "payload_too_large" past the limit; "disk_full"
+    virtual Result<std::string> finish() = 0;  // digest, 64 hex digits; idempotent for content already there
     virtual std::uint64_t bytes() const = 0;
   };
   virtual ~PackageStore() = default;
   virtual Result<std::unique_ptr<Upload>> begin(std::uint64_t max_bytes) = 0;
-  virtual Result<Fd> open(std::string_view digest) = 0;        // O_RDONLY|O_CLOEXEC; "package_not_found"; digest syntax checked
-  virtual Status verify(std::string_view digest) = 0;          // re-reads and hashes; "package_corrupt"
-  virtual Status remove(std::string_view digest) = 0;          // open descriptors stay valid
+  virtual Result<Fd> open(
+      std::string_view digest) = 0;                    // O_RDONLY|O_CLOEXEC; "package_not_found"; digest syntax checked
+  virtual Status verify(std::string_view digest) = 0;  // re-reads and hashes; "package_corrupt"
+  virtual Status remove(std::string_view digest) = 0;  // open descriptors stay valid
   virtual Result<std::vector<std::string>> list() = 0;
 };
 // Also removes what an interrupted upload left in `dir`/tmp.

@@ -1,5 +1,5 @@
-// Durable metadata (SQLite, WAL, synchronous=FULL): tenants, keys, endpoints, versions. All calls block: run them on the
-// BlockingPool. Thread-safe (one connection, one mutex). A call that returned OK survives kill -9 and power loss.
+// Durable metadata (SQLite, WAL, synchronous=FULL): tenants, keys, endpoints, versions. All calls block: run them on
+// the BlockingPool. Thread-safe (one connection, one mutex). A call that returned OK survives kill -9 and power loss.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -14,22 +14,22 @@ namespace mayfly {
 
 struct VersionRow {
   std::string tenant, endpoint;
-  std::uint32_t number = 0;          // 1, 2, 3 … within the endpoint; never reused
-  std::string package;               // digest, 64 hex digits
-  std::string settings_json;         // EndpointSettings
-  std::string report_json;           // what the deploy job measured
-  std::uint64_t created_ms = 0;      // Unix time
+  std::uint32_t number = 0;      // 1, 2, 3 … within the endpoint; never reused
+  std::string package;           // digest, 64 hex digits
+  std::string settings_json;     // EndpointSettings
+  std::string report_json;       // what the deploy job measured
+  std::uint64_t created_ms = 0;  // Unix time
 };
 struct EndpointRow {
   std::string tenant, name;
-  std::uint32_t live_version = 0;    // the version that receives traffic
+  std::uint32_t live_version = 0;  // the version that receives traffic
   std::uint64_t created_ms = 0;
 };
 struct KeyRow {
-  std::string id;                    // public part, 12 characters
+  std::string id;  // public part, 12 characters
   std::string tenant, name;
-  std::string scopes;                // "invoke,deploy,admin"
-  std::string hash;                  // SHA-256 of the secret, hex
+  std::string scopes;  // "invoke,deploy,admin"
+  std::string hash;    // SHA-256 of the secret, hex
   std::uint64_t created_ms = 0;
   bool revoked = false;
 };
@@ -37,21 +37,24 @@ struct KeyRow {
 class Store {
  public:
   virtual ~Store() = default;
-  // Creates the endpoint if needed, gives the version the next number, makes it live, all in one transaction. Returns the number.
+  // Creates the endpoint if needed, gives the version the next number, makes it live, all in one transaction. Returns
+  // the number.
   virtual Result<std::uint32_t> add_version(VersionRow row) = 0;
   virtual Result<std::vector<EndpointRow>> endpoints() = 0;
-  virtual Result<std::vector<VersionRow>> versions() = 0;     // of all endpoints that exist
+  virtual Result<std::vector<VersionRow>> versions() = 0;                              // of all endpoints that exist
   virtual Status delete_endpoint(std::string_view tenant, std::string_view name) = 0;  // kNotFound "endpoint_not_found"
-  virtual Status prune_versions(std::string_view tenant, std::string_view name, std::uint32_t keep_from) = 0;  // drops number < keep_from
+  virtual Status prune_versions(std::string_view tenant, std::string_view name,
+                                std::uint32_t keep_from) = 0;  // drops number < keep_from
   virtual Status add_key(const KeyRow& row) = 0;
   virtual Result<std::vector<KeyRow>> keys() = 0;
-  virtual Status revoke_key(std::string_view id) = 0;         // kNotFound "key_not_found"
+  virtual Status revoke_key(std::string_view id) = 0;                           // kNotFound "key_not_found"
   virtual Result<std::uint64_t> package_bytes_of(std::string_view tenant) = 0;  // for the quota
   virtual Status note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes) = 0;
-  virtual Status forget_package(std::string_view digest) = 0;  // its file is gone: no tenant pays for it; OK if not noted
+  virtual Status forget_package(
+      std::string_view digest) = 0;  // its file is gone: no tenant pays for it; OK if not noted
 };
-// Opens or creates `dir`/mayfly.db. Takes an exclusive lock on `dir`/lock: kFailedPrecondition "data_directory_in_use" if another
-// server holds it. A database written by a newer schema is refused.
+// Opens or creates `dir`/mayfly.db. Takes an exclusive lock on `dir`/lock: kFailedPrecondition "data_directory_in_use"
+// if another server holds it. A database written by a newer schema is refused.
 Result<std::unique_ptr<Store>> open_sqlite_store(const std::string& dir);
 
 }  // namespace mayfly

@@ -18,12 +18,12 @@ enum class NumberError : std::uint8_t { kNone, kSyntax, kRange };
 
 struct Decimal {
   const char* begin = nullptr;
-  const char* end = nullptr;     // null: not a JSON number
-  std::uint64_t digits = 0;      // value = ±digits * 10^exponent, where exact
+  const char* end = nullptr;  // null: not a JSON number
+  std::uint64_t digits = 0;   // value = ±digits * 10^exponent, where exact
   std::int64_t exponent = 0;
   std::int64_t digit_count = 0;  // significant digits
   bool negative = false;
-  bool integer = true;           // no fraction, no exponent
+  bool integer = true;  // no fraction, no exponent
   bool exact() const { return digit_count <= 19; }
 };
 
@@ -102,7 +102,8 @@ inline Decimal read_decimal(const char* p) {
   if (*p == '.') {
     d.integer = false;
     const char* fraction = ++p;
-    if (leading_zero) while (*p == '0') ++p;  // not significant
+    if (leading_zero)
+      while (*p == '0') ++p;  // not significant
     const char* significant = p;
     p = read_digits(p, d.digits);
     if (p == fraction) return d;

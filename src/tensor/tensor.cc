@@ -10,10 +10,21 @@ struct DtypeInfo {
   std::size_t size;
 };
 // In the order of Dtype.
-constexpr std::array<DtypeInfo, kDtypeCount> kDtypes = {{{"", 0},       {"BOOL", 1},   {"UINT8", 1}, {"UINT16", 2},
-                                                         {"UINT32", 4}, {"UINT64", 8}, {"INT8", 1},  {"INT16", 2},
-                                                         {"INT32", 4},  {"INT64", 8},  {"FP16", 2},  {"FP32", 4},
-                                                         {"FP64", 8},   {"BF16", 2},   {"BYTES", 0}}};
+constexpr std::array<DtypeInfo, kDtypeCount> kDtypes = {{{"", 0},
+                                                         {"BOOL", 1},
+                                                         {"UINT8", 1},
+                                                         {"UINT16", 2},
+                                                         {"UINT32", 4},
+                                                         {"UINT64", 8},
+                                                         {"INT8", 1},
+                                                         {"INT16", 2},
+                                                         {"INT32", 4},
+                                                         {"INT64", 8},
+                                                         {"FP16", 2},
+                                                         {"FP32", 4},
+                                                         {"FP64", 8},
+                                                         {"BF16", 2},
+                                                         {"BYTES", 0}}};
 
 int index_of(const std::vector<TensorSpec>& specs, std::string_view name) {
   for (std::size_t i = 0; i < specs.size(); ++i) {

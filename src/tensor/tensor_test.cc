@@ -73,8 +73,15 @@ TEST(SignatureJson, RefusesHostileText) {
   std::string many = R"({"name":"t0","datatype":"FP32","shape":[]})";
   for (int i = 1; i < 33; ++i) many += R"(,{"name":"t)" + std::to_string(i) + R"(","datatype":"FP32","shape":[]})";
   const std::string bad[] = {
-      "", "[]", "{", "{}", "{\"inputs\":1,\"outputs\":[]}", std::string(100'000, '['), with_input("1"),
-      with_input(R"({"name":"a","datatype":"FP33","shape":[]})"), with_input(R"({"name":"a","datatype":"FP32"})"),
+      "",
+      "[]",
+      "{",
+      "{}",
+      "{\"inputs\":1,\"outputs\":[]}",
+      std::string(100'000, '['),
+      with_input("1"),
+      with_input(R"({"name":"a","datatype":"FP33","shape":[]})"),
+      with_input(R"({"name":"a","datatype":"FP32"})"),
       with_input(R"({"name":"a","datatype":"FP32","shape":[-2]})"),
       with_input(R"({"name":"a","datatype":"FP32","shape":[1.5]})"),
       with_input(R"({"name":"a","datatype":"FP32","shape":[18446744073709551615]})"),
@@ -95,10 +102,12 @@ TEST(JsonString, EscapesAndRepairs) {
   EXPECT_EQ(json_string("gr\xC3\xBC\xC3\x9F \xF0\x9F\x98\x80"), "\"gr\xC3\xBC\xC3\x9F \xF0\x9F\x98\x80\"");
   const std::string r = "\xEF\xBF\xBD";
   EXPECT_EQ(json_string("\xFF"), "\"" + r + "\"");
-  EXPECT_EQ(json_string("\xC0\xAF"), "\"" + r + r + "\"");           // overlong
-  EXPECT_EQ(json_string("\xED\xA0\x80"), "\"" + r + r + r + "\"");   // surrogate
-  EXPECT_EQ(json_string("\xE2\x82"), "\"" + r + "\"");               // cut short: one piece
-  EXPECT_EQ(json_string("\xF0\x9F\x98" "a"), "\"" + r + "a\"");
+  EXPECT_EQ(json_string("\xC0\xAF"), "\"" + r + r + "\"");          // overlong
+  EXPECT_EQ(json_string("\xED\xA0\x80"), "\"" + r + r + r + "\"");  // surrogate
+  EXPECT_EQ(json_string("\xE2\x82"), "\"" + r + "\"");              // cut short: one piece
+  EXPECT_EQ(json_string("\xF0\x9F\x98"
+                        "a"),
+            "\"" + r + "a\"");
   EXPECT_EQ(json_string("\xF4\x90\x80\x80"), "\"" + r + r + r + r + "\"");
 }
 
@@ -149,7 +158,10 @@ void expect_as_from_chars(const std::string& text) {
   const Decimal d = read_decimal(p.data());
   ASSERT_EQ(d.end, p.data() + text.size()) << text;
   NumberError e;
-  if constexpr (std::is_same_v<T, float>) e = to_float(d, got); else e = to_double(d, got);
+  if constexpr (std::is_same_v<T, float>)
+    e = to_float(d, got);
+  else
+    e = to_double(d, got);
   if (r.ec == std::errc{} && !std::isinf(want)) {
     ASSERT_EQ(e, NumberError::kNone) << text;
     ASSERT_EQ(std::memcmp(&want, &got, sizeof(T)), 0) << text << " want " << want << " got " << got;
@@ -158,16 +170,25 @@ void expect_as_from_chars(const std::string& text) {
   }
 }
 
-// Texts near the places where rounding is decided: printed floats, doubles, and middles of neighbouring floats ± a digit.
+// Texts near the places where rounding is decided: printed floats, doubles, and middles of neighbouring floats ± a
+// digit.
 TEST(NumberText, EqualsFromChars) {
   std::mt19937_64 rng(test_seed());
   for (int i = 0; i < 100'000; ++i) {
     std::string text;
     switch (rng() % 5) {
-      case 0: text = fmt::format("{}", std::bit_cast<float>(static_cast<std::uint32_t>(rng()))); break;
-      case 1: text = fmt::format("{}", std::bit_cast<double>(rng())); break;
-      case 2: text = fmt::format("{}.{}", rng() % 100, rng() % 1'000'000'000'000); break;
-      case 3: text = fmt::format("{}e{}", rng() >> (rng() % 64), static_cast<int>(rng() % 80) - 40); break;
+      case 0:
+        text = fmt::format("{}", std::bit_cast<float>(static_cast<std::uint32_t>(rng())));
+        break;
+      case 1:
+        text = fmt::format("{}", std::bit_cast<double>(rng()));
+        break;
+      case 2:
+        text = fmt::format("{}.{}", rng() % 100, rng() % 1'000'000'000'000);
+        break;
+      case 3:
+        text = fmt::format("{}e{}", rng() >> (rng() % 64), static_cast<int>(rng() % 80) - 40);
+        break;
       default: {
         const float a = std::bit_cast<float>(static_cast<std::uint32_t>(0x3A000000 + rng() % 0x0A000000));
         const double middle = (static_cast<double>(a) + static_cast<double>(std::nextafter(a, 1e9F))) / 2;

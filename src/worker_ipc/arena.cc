@@ -134,11 +134,13 @@ Result<SlotResult> read_result(const ArenaView& a, std::uint32_t slot, const Sig
 
 Status check_request(const SlotRequest& rq, std::span<const std::byte> input, const Signature& sig) {
   switch (rq.kind) {
-    case RequestKind::kProbe: return Ok{};
+    case RequestKind::kProbe:
+      return Ok{};
     case RequestKind::kImage:
       if (rq.raw_bytes > 0 && rq.raw_bytes <= input.size()) return Ok{};
       return bad_request(fmt::format("a picture of {} bytes in a region of {}", rq.raw_bytes, input.size()));
-    case RequestKind::kTensors: return check_request_tensors(rq, input, sig);
+    case RequestKind::kTensors:
+      return check_request_tensors(rq, input, sig);
   }
   return bad_request(fmt::format("kind {}", static_cast<std::uint32_t>(rq.kind)));
 }

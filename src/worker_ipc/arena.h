@@ -3,18 +3,18 @@
 //   ArenaHeader | ring of submitted slots | ring of completed slots | slot 0 | slot 1 | … | slot n-1
 //   slot = SlotHeader (one page) | input region (input_capacity bytes) | output region (output_capacity bytes)
 //
-// The server writes a request into a slot it owns, pushes the slot's number to `submitted`, and wakes the instance; the instance
-// answers in the same slot, pushes the number to `completed`, and wakes the server. A slot belongs to the server, except
-// between its submission and its completion. Both rings are single-producer, single-consumer; head and tail run freely
-// (mod 2^32); capacity kMaxSlots, so they never fill.
+// The server writes a request into a slot it owns, pushes the slot's number to `submitted`, and wakes the instance; the
+// instance answers in the same slot, pushes the number to `completed`, and wakes the server. A slot belongs to the
+// server, except between its submission and its completion. Both rings are single-producer, single-consumer; head and
+// tail run freely (mod 2^32); capacity kMaxSlots, so they never fill.
 //
 // Waking: a consumer stores 1 to its `*_sleeping` flag, looks at the ring once more, and blocks on its eventfd; a
 // producer exchanges the flag with 0 after pushing and writes the eventfd only if it was 1.
 //
 // Trust: everything the instance may write is hostile for the server. The server never reads geometry (offsets,
-// capacities, slot count) back from the arena; it copies a slot's result header out before checking it (read_result), and
-// treats a ring that moved further than its own submissions as a broken instance.
-// Tensors lie at 64-byte-aligned offsets of their region. BYTES tensors use tensor/tensor.h's layout.
+// capacities, slot count) back from the arena; it copies a slot's result header out before checking it (read_result),
+// and treats a ring that moved further than its own submissions as a broken instance. Tensors lie at 64-byte-aligned
+// offsets of their region. BYTES tensors use tensor/tensor.h's layout.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -44,7 +44,8 @@ struct TensorRef {
 
 enum class RequestKind : std::uint32_t {
   kTensors = 1,  // inputs[] describe tensors in the input region
-  kImage = 2,    // input region holds raw_bytes of an encoded picture (PNG, JPEG); the endpoint's input transform makes the tensor
+  kImage = 2,    // input region holds raw_bytes of an encoded picture (PNG, JPEG); the endpoint's input transform makes
+                 // the tensor
   kProbe = 3,    // run once on zeros (free dimensions = 1); no outputs wanted
 };
 
@@ -55,7 +56,10 @@ enum class SlotStatus : std::uint32_t {
   kOutputTooLarge = 3,
 };
 
-struct TopClass { std::uint32_t index; float score; };
+struct TopClass {
+  std::uint32_t index;
+  float score;
+};
 
 struct SlotRequest {
   RequestKind kind = RequestKind::kTensors;
@@ -68,8 +72,8 @@ struct SlotRequest {
 struct SlotResult {
   SlotStatus status = SlotStatus::kOk;
   std::uint32_t output_count = 0;
-  std::uint64_t run_ns = 0;           // inside the runtime's Run
-  std::uint32_t top_count = 0;        // > 0 where the endpoint has a `classes` output transform
+  std::uint64_t run_ns = 0;     // inside the runtime's Run
+  std::uint32_t top_count = 0;  // > 0 where the endpoint has a `classes` output transform
   std::uint32_t reserved = 0;
   TopClass top[kMaxTopClasses];
   TensorRef outputs[kMaxTensors];
@@ -83,28 +87,28 @@ struct SlotHeader {
 static_assert(sizeof(SlotHeader) <= kSlotHeaderBytes);
 
 struct Ring {
-  alignas(64) std::atomic<std::uint32_t> tail;  // producer
-  alignas(64) std::atomic<std::uint32_t> head;  // consumer
+  alignas(64) std::atomic<std::uint32_t> tail;      // producer
+  alignas(64) std::atomic<std::uint32_t> head;      // consumer
   alignas(64) std::atomic<std::uint32_t> sleeping;  // consumer blocks on its eventfd
   alignas(64) std::atomic<std::uint32_t> slots[kMaxSlots];
 };
 
 // The picture and class transforms of an endpoint, fixed for the instance's life.
 struct TransformConfig {
-  std::uint32_t image_input = 0;       // 1: kImage requests are taken, into input 0
+  std::uint32_t image_input = 0;  // 1: kImage requests are taken, into input 0
   std::uint32_t width = 224, height = 224;
   std::uint32_t crop_permille = 1000;  // centred square before the resize, 1/1000 of the shorter side; 0: stretch
   std::uint32_t layout = 0;            // 0 NCHW, 1 NHWC
   float mean[3] = {0, 0, 0};
-  float scale[3] = {1, 1, 1};          // value = (pixel - mean) * scale
+  float scale[3] = {1, 1, 1};             // value = (pixel - mean) * scale
   std::uint64_t max_pixels = 50'000'000;  // a larger picture is refused before it is decoded
-  std::uint32_t classes_top = 0;       // > 0: result.top gets this many best entries of output `classes_output`
+  std::uint32_t classes_top = 0;          // > 0: result.top gets this many best entries of output `classes_output`
   std::uint32_t classes_output = 0;
 };
 
 struct ArenaGeometry {
   std::uint32_t slot_count = 1;
-  std::uint64_t input_capacity = 0;    // bytes, multiple of 4096
+  std::uint64_t input_capacity = 0;  // bytes, multiple of 4096
   std::uint64_t output_capacity = 0;
   std::size_t slots_offset() const;
   std::size_t slot_bytes() const { return kSlotHeaderBytes + input_capacity + output_capacity; }
@@ -115,19 +119,19 @@ enum class InstanceState : std::uint32_t { kStarting = 0, kReady = 1, kFailed = 
 
 struct ArenaHeader {
   std::uint32_t magic = kArenaMagic;
-  std::uint32_t threads = 1;           // intra-op threads
-  ArenaGeometry geometry;              // written by the server, read by the instance only
+  std::uint32_t threads = 1;  // intra-op threads
+  ArenaGeometry geometry;     // written by the server, read by the instance only
   TransformConfig transform;
   // Written by the instance while it starts (monotonic nanoseconds, CLOCK_MONOTONIC), before its first completion:
-  std::atomic<std::uint32_t> state;    // InstanceState
+  std::atomic<std::uint32_t> state;  // InstanceState
   std::uint32_t pad = 0;
-  std::uint64_t started_ns = 0;        // first instruction after the fork
-  std::uint64_t narrowed_ns = 0;       // sandbox complete
-  std::uint64_t mapped_ns = 0;         // artefact mapped
-  std::uint64_t session_ns = 0;        // session created
-  char error_text[kMaxErrorText] = {}; // why state is kFailed
-  Ring submitted;                      // server → instance
-  Ring completed;                      // instance → server
+  std::uint64_t started_ns = 0;         // first instruction after the fork
+  std::uint64_t narrowed_ns = 0;        // sandbox complete
+  std::uint64_t mapped_ns = 0;          // artefact mapped
+  std::uint64_t session_ns = 0;         // session created
+  char error_text[kMaxErrorText] = {};  // why state is kFailed
+  Ring submitted;                       // server → instance
+  Ring completed;                       // instance → server
 };
 
 inline std::size_t ArenaGeometry::slots_offset() const { return (sizeof(ArenaHeader) + 4095) / 4096 * 4096; }
@@ -153,22 +157,25 @@ class ArenaView {
 
 // Producer side. True: the consumer was asleep, write its eventfd.
 bool ring_push(Ring& r, std::uint32_t slot);
-// Consumer side: nothing if the ring is empty; kBrokenRing (no valid slot number) if head and tail are further apart than
-// kMaxSlots, which only a broken or hostile peer brings about.
+// Consumer side: nothing if the ring is empty; kBrokenRing (no valid slot number) if head and tail are further apart
+// than kMaxSlots, which only a broken or hostile peer brings about.
 inline constexpr std::uint32_t kBrokenRing = 0xFFFFFFFF;
 std::optional<std::uint32_t> ring_pop(Ring& r);
 // Consumer side, before blocking: true if it may block (flag set and still empty).
 bool ring_prepare_sleep(Ring& r);
 
 // Server side: copies the result of `slot` out of shared memory and checks it against the signature: known
-// status, output indices in range and unique, dtype as in the signature, rank and element count consistent with bytes, offsets aligned and
-// inside the output region, BYTES elements well-formed. kInternal "instance_protocol_violation" otherwise.
+// status, output indices in range and unique, dtype as in the signature, rank and element count consistent with bytes,
+// offsets aligned and inside the output region, BYTES elements well-formed. kInternal "instance_protocol_violation"
+// otherwise.
 Result<SlotResult> read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig);
 
 // Instance side, symmetric: checks the server's request before use (defence in depth; used by the fuzz target too).
 Status check_request(const SlotRequest& rq, std::span<const std::byte> input, const Signature& sig);
 
 // Rounds up to kTensorAlign.
-inline constexpr std::uint64_t align_tensor(std::uint64_t n) { return (n + kTensorAlign - 1) / kTensorAlign * kTensorAlign; }
+inline constexpr std::uint64_t align_tensor(std::uint64_t n) {
+  return (n + kTensorAlign - 1) / kTensorAlign * kTensorAlign;
+}
 
 }  // namespace mayfly

@@ -9,8 +9,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace mayfly;
   static const ArenaGeometry geometry{.slot_count = 1, .input_capacity = 4096, .output_capacity = 4096};
   static void* const memory = std::aligned_alloc(4096, geometry.total_bytes());
-  static const Signature sig = {{}, {{"f", Dtype::kFp32, {}}, {"s", Dtype::kBytes, {}}, {"h", Dtype::kFp16, {}},
-                                     {"b", Dtype::kBool, {}}, {"i", Dtype::kInt64, {}}}};
+  static const Signature sig = {{},
+                                {{"f", Dtype::kFp32, {}},
+                                 {"s", Dtype::kBytes, {}},
+                                 {"h", Dtype::kFp16, {}},
+                                 {"b", Dtype::kBool, {}},
+                                 {"i", Dtype::kInt64, {}}}};
   const ArenaView view(memory, geometry);
   // Layout of the input: status and counts, tensor headers, then the region.
   SlotResult& r = view.slot(0).result;

@@ -23,7 +23,7 @@
 namespace mayfly {
 
 inline constexpr std::size_t kMaxRequestIdBytes = 1024;
-inline constexpr std::size_t kMaxDataNesting = 16;       // of arrays in "data"
+inline constexpr std::size_t kMaxDataNesting = 16;         // of arrays in "data"
 inline constexpr std::uint32_t kMaxClassification = 1000;  // "classification" of a requested output
 
 struct InferRequest {

@@ -251,21 +251,34 @@ class BytesWriter {
 
 Status parse_fixed(const char* p, Context& c, std::byte* to) {
   switch (c.dtype) {
-    case Dtype::kBool: return booleans(p, c, to);
-    case Dtype::kUint8: return numbers<std::uint8_t>(p, c, to);
-    case Dtype::kUint16: return numbers<std::uint16_t>(p, c, to);
-    case Dtype::kUint32: return numbers<std::uint32_t>(p, c, to);
-    case Dtype::kUint64: return numbers<std::uint64_t>(p, c, to);
-    case Dtype::kInt8: return numbers<std::int8_t>(p, c, to);
-    case Dtype::kInt16: return numbers<std::int16_t>(p, c, to);
-    case Dtype::kInt32: return numbers<std::int32_t>(p, c, to);
-    case Dtype::kInt64: return numbers<std::int64_t>(p, c, to);
+    case Dtype::kBool:
+      return booleans(p, c, to);
+    case Dtype::kUint8:
+      return numbers<std::uint8_t>(p, c, to);
+    case Dtype::kUint16:
+      return numbers<std::uint16_t>(p, c, to);
+    case Dtype::kUint32:
+      return numbers<std::uint32_t>(p, c, to);
+    case Dtype::kUint64:
+      return numbers<std::uint64_t>(p, c, to);
+    case Dtype::kInt8:
+      return numbers<std::int8_t>(p, c, to);
+    case Dtype::kInt16:
+      return numbers<std::int16_t>(p, c, to);
+    case Dtype::kInt32:
+      return numbers<std::int32_t>(p, c, to);
+    case Dtype::kInt64:
+      return numbers<std::int64_t>(p, c, to);
     case Dtype::kFp16:
-    case Dtype::kBf16: return sixteen_bit_floats(p, c, to);
-    case Dtype::kFp32: return numbers<float>(p, c, to);
-    case Dtype::kFp64: return numbers<double>(p, c, to);
+    case Dtype::kBf16:
+      return sixteen_bit_floats(p, c, to);
+    case Dtype::kFp32:
+      return numbers<float>(p, c, to);
+    case Dtype::kFp64:
+      return numbers<double>(p, c, to);
     case Dtype::kInvalid:
-    case Dtype::kBytes: break;
+    case Dtype::kBytes:
+      break;
   }
   return invalid("datatype_mismatch", "input \"{}\": unknown datatype", c.tensor);
 }

@@ -35,10 +35,14 @@ T load(const std::byte* p) {
 // Element i of a floating point tensor; half types widen exactly.
 double float_at(Dtype t, const std::byte* data, std::uint64_t i) {
   switch (t) {
-    case Dtype::kFp16: return static_cast<double>(float_from_half(load<std::uint16_t>(data + i * 2)));
-    case Dtype::kBf16: return static_cast<double>(float_from_bf16(load<std::uint16_t>(data + i * 2)));
-    case Dtype::kFp32: return static_cast<double>(load<float>(data + i * 4));
-    default: return load<double>(data + i * 8);
+    case Dtype::kFp16:
+      return static_cast<double>(float_from_half(load<std::uint16_t>(data + i * 2)));
+    case Dtype::kBf16:
+      return static_cast<double>(float_from_bf16(load<std::uint16_t>(data + i * 2)));
+    case Dtype::kFp32:
+      return static_cast<double>(load<float>(data + i * 4));
+    default:
+      return load<double>(data + i * 8);
   }
 }
 
@@ -117,21 +121,36 @@ void print_strings(std::string& out, std::span<const std::byte> data, std::uint6
 void print_data(std::string& out, const Piece& t) {
   const std::byte* d = t.bytes().data();
   switch (t.dtype) {
-    case Dtype::kBool: return print_booleans(out, d, t.count);
-    case Dtype::kUint8: return print_integers<std::uint8_t>(out, d, t.count);
-    case Dtype::kUint16: return print_integers<std::uint16_t>(out, d, t.count);
-    case Dtype::kUint32: return print_integers<std::uint32_t>(out, d, t.count);
-    case Dtype::kUint64: return print_integers<std::uint64_t>(out, d, t.count);
-    case Dtype::kInt8: return print_integers<std::int8_t>(out, d, t.count);
-    case Dtype::kInt16: return print_integers<std::int16_t>(out, d, t.count);
-    case Dtype::kInt32: return print_integers<std::int32_t>(out, d, t.count);
-    case Dtype::kInt64: return print_integers<std::int64_t>(out, d, t.count);
-    case Dtype::kFp16: return print_floats<float, std::uint16_t, float_from_half>(out, d, t.count);
-    case Dtype::kBf16: return print_floats<float, std::uint16_t, float_from_bf16>(out, d, t.count);
-    case Dtype::kFp32: return print_floats<float, float, same<float>>(out, d, t.count);
-    case Dtype::kFp64: return print_floats<double, double, same<double>>(out, d, t.count);
-    case Dtype::kBytes: return print_strings(out, t.bytes(), t.count);
-    case Dtype::kInvalid: return;
+    case Dtype::kBool:
+      return print_booleans(out, d, t.count);
+    case Dtype::kUint8:
+      return print_integers<std::uint8_t>(out, d, t.count);
+    case Dtype::kUint16:
+      return print_integers<std::uint16_t>(out, d, t.count);
+    case Dtype::kUint32:
+      return print_integers<std::uint32_t>(out, d, t.count);
+    case Dtype::kUint64:
+      return print_integers<std::uint64_t>(out, d, t.count);
+    case Dtype::kInt8:
+      return print_integers<std::int8_t>(out, d, t.count);
+    case Dtype::kInt16:
+      return print_integers<std::int16_t>(out, d, t.count);
+    case Dtype::kInt32:
+      return print_integers<std::int32_t>(out, d, t.count);
+    case Dtype::kInt64:
+      return print_integers<std::int64_t>(out, d, t.count);
+    case Dtype::kFp16:
+      return print_floats<float, std::uint16_t, float_from_half>(out, d, t.count);
+    case Dtype::kBf16:
+      return print_floats<float, std::uint16_t, float_from_bf16>(out, d, t.count);
+    case Dtype::kFp32:
+      return print_floats<float, float, same<float>>(out, d, t.count);
+    case Dtype::kFp64:
+      return print_floats<double, double, same<double>>(out, d, t.count);
+    case Dtype::kBytes:
+      return print_strings(out, t.bytes(), t.count);
+    case Dtype::kInvalid:
+      return;
   }
 }
 
@@ -199,8 +218,7 @@ std::vector<Piece> pieces_of(const InferRequest& rq, const Signature& sig, const
 void print_piece(std::string& out, const Piece& t) {
   out += "{\"name\":";
   append_json_string(out, t.name);
-  fmt::format_to(std::back_inserter(out), ",\"datatype\":\"{}\",\"shape\":{}", dtype_name(t.dtype),
-                 to_string(t.shape));
+  fmt::format_to(std::back_inserter(out), ",\"datatype\":\"{}\",\"shape\":{}", dtype_name(t.dtype), to_string(t.shape));
   if (t.binary) {
     fmt::format_to(std::back_inserter(out), ",\"parameters\":{{\"binary_data_size\":{}}}}}", t.bytes().size());
     return;

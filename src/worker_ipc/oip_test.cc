@@ -45,10 +45,11 @@ Fixture one_input(Dtype t, Shape s) {
 
 TEST(OipParse, KeysInAnyOrder) {
   Fixture f = one_input(Dtype::kFp32, shape({-1, 2}));
-  const Status s = f.parse(R"( {"ignored":{"a":[1,{"b":2}]},"inputs":[{"data":[[1,2.5],[-3e2, 4]],"extra":null,"shape":[2,2],)"
-                           R"("parameters":{"q":1},"name":"x","datatype":"FP32"}],"id":"q\u00e9",)"
-                           R"("parameters":{"binary_data_output":true},)"
-                           R"("outputs":[{"parameters":{"binary_data":false,"classification":2},"name":"y"}]} )");
+  const Status s =
+      f.parse(R"( {"ignored":{"a":[1,{"b":2}]},"inputs":[{"data":[[1,2.5],[-3e2, 4]],"extra":null,"shape":[2,2],)"
+              R"("parameters":{"q":1},"name":"x","datatype":"FP32"}],"id":"q\u00e9",)"
+              R"("parameters":{"binary_data_output":true},)"
+              R"("outputs":[{"parameters":{"binary_data":false,"classification":2},"name":"y"}]} )");
   ASSERT_TRUE(s.ok()) << s.error().message;
   EXPECT_EQ(f.input<float>(0), (std::vector<float>{1, 2.5, -300, 4}));
   EXPECT_EQ(f.request.id, "q\xC3\xA9");
@@ -80,9 +81,9 @@ TEST(OipParse, SeveralInputsAreAligned) {
 struct ErrorCase {
   const char* reason;
   Dtype dtype;
-  std::string input;       // members of the one entry of "inputs"
-  std::string rest = "";   // after the inputs array
-  std::string tail = "";   // binary data
+  std::string input;      // members of the one entry of "inputs"
+  std::string rest = "";  // after the inputs array
+  std::string tail = "";  // binary data
 };
 
 TEST(OipParse, ErrorTable) {
@@ -208,11 +209,16 @@ bool is_nan_at(Dtype t, const std::byte* p) {
   std::uint64_t v = 0;
   std::memcpy(&v, p, dtype_size(t));
   switch (t) {
-    case Dtype::kFp16: return (v & 0x7C00) == 0x7C00;
-    case Dtype::kBf16: return (v & 0x7F80) == 0x7F80;
-    case Dtype::kFp32: return (v & 0x7F800000) == 0x7F800000;
-    case Dtype::kFp64: return !std::isfinite(std::bit_cast<double>(v));
-    default: return false;
+    case Dtype::kFp16:
+      return (v & 0x7C00) == 0x7C00;
+    case Dtype::kBf16:
+      return (v & 0x7F80) == 0x7F80;
+    case Dtype::kFp32:
+      return (v & 0x7F800000) == 0x7F800000;
+    case Dtype::kFp64:
+      return !std::isfinite(std::bit_cast<double>(v));
+    default:
+      return false;
   }
 }
 
@@ -268,7 +274,8 @@ TEST(OipProperty, EveryDtypeRoundTrips) {
   std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
   std::mt19937_64 rng(seed);
   for (std::uint8_t t = 1; t < kDtypeCount; ++t) {
-    for (int i = 0; i < 300 && !testing::Test::HasFatalFailure(); ++i) round_trip(static_cast<Dtype>(t), i % 2 == 1, rng);
+    for (int i = 0; i < 300 && !testing::Test::HasFatalFailure(); ++i)
+      round_trip(static_cast<Dtype>(t), i % 2 == 1, rng);
   }
 }
 
@@ -313,25 +320,28 @@ TEST(OipPrint, TextOfFloatsAndOrder) {
             R"({"name":"b","datatype":"BOOL","shape":[1],"data":[false]}]})");
   ask.id.clear();
   ask.outputs = {{1, true, 0}, {0, std::nullopt, 2}};
-  EXPECT_EQ(print(f, ask, r, std::as_bytes(std::span(v))),
-            std::string(R"({"model_name":"m\"","model_version":"3","outputs":[{"name":"b","datatype":"BOOL","shape":[1],)"
-                        R"("parameters":{"binary_data_size":1}},)"
-                        R"({"name":"y","datatype":"BYTES","shape":[2],"data":["inf:4",)"
-                        R"("340282346638528859811704183484516925440.000000:7"]}]})") + '\0');
+  EXPECT_EQ(
+      print(f, ask, r, std::as_bytes(std::span(v))),
+      std::string(R"({"model_name":"m\"","model_version":"3","outputs":[{"name":"b","datatype":"BOOL","shape":[1],)"
+                  R"("parameters":{"binary_data_size":1}},)"
+                  R"({"name":"y","datatype":"BYTES","shape":[2],"data":["inf:4",)"
+                  R"("340282346638528859811704183484516925440.000000:7"]}]})") +
+          '\0');
 }
 
 TEST(OipPrint, ClassificationPerRow) {
   Fixture f;
   f.sig.outputs = {{"y", Dtype::kFp16, shape({-1, 3})}};
   const std::uint16_t v[] = {half_from_double(0.25), half_from_double(0.5), half_from_double(0.25),
-                             half_from_double(NAN), half_from_double(-1), half_from_double(2)};
+                             half_from_double(NAN),  half_from_double(-1),  half_from_double(2)};
   SlotResult r;
   put_output(r, 0, f.sig.outputs[0], shape({2, 3}), sizeof(v));
   InferRequest ask;
   ask.outputs = {{0, std::nullopt, 2}};
   const std::string out = print(f, ask, r, std::as_bytes(std::span(v)));
   EXPECT_NE(out.find(R"("shape":[2,2],"data":["0.500000:1","0.250000:0","2.000000:2","-1.000000:1"])"),
-            std::string::npos) << out;
+            std::string::npos)
+      << out;
 }
 
 TEST(OipPrint, StringsChangedAfterTheCheckStayInBounds) {
@@ -354,8 +364,8 @@ TEST(OipParse, LargeFloatArray) {
   }
   Fixture f = one_input(Dtype::kFp32, shape({-1}));
   f.region.resize(1 << 20);
-  const std::string body = fmt::format(R"({{"inputs":[{{"name":"x","shape":[{}],"datatype":"FP32","data":[{}]}}]}})",
-                                       want.size(), data);
+  const std::string body =
+      fmt::format(R"({{"inputs":[{{"name":"x","shape":[{}],"datatype":"FP32","data":[{}]}}]}})", want.size(), data);
   ASSERT_TRUE(f.parse(body).ok());
   EXPECT_EQ(f.input<float>(0), want);
   const auto start = std::chrono::steady_clock::now();

@@ -36,8 +36,8 @@ std::optional<std::uint64_t> BodyDecoder::raw_remaining() const {
 }
 
 Status BodyDecoder::start_inflater() {
-  auto created = Inflater::create(encoding_ == RequestHead::Encoding::kGzip ? Inflater::Format::kGzip
-                                                                            : Inflater::Format::kZlib);
+  auto created =
+      Inflater::create(encoding_ == RequestHead::Encoding::kGzip ? Inflater::Format::kGzip : Inflater::Format::kZlib);
   if (!created.ok()) return std::move(created.error());
   inflater_ = std::move(created).value();
   return Ok{};

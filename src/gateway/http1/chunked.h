@@ -27,7 +27,18 @@ class ChunkedDecoder {
 
  private:
   enum class State : std::uint8_t {
-    kSizeFirst, kSize, kExtension, kSizeLf, kData, kDataCr, kDataLf, kTrailerFirst, kTrailer, kTrailerLf, kEndLf, kDone
+    kSizeFirst,
+    kSize,
+    kExtension,
+    kSizeLf,
+    kData,
+    kDataCr,
+    kDataLf,
+    kTrailerFirst,
+    kTrailer,
+    kTrailerLf,
+    kEndLf,
+    kDone
   };
   Status on_byte(char c);
   Status on_size_byte(char c);

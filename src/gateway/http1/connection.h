@@ -103,14 +103,14 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   std::uint64_t deadline_ = UINT64_MAX;
   std::uint64_t head_deadline_ = 0;
   bool loopback_ = false;
-  bool idle_ = true;         // waiting for the first byte of a request
+  bool idle_ = true;  // waiting for the first byte of a request
   bool closing_ = false;
-  bool expired_ = false;     // the deadline passed during the current wait
-  bool broken_ = false;      // sending failed or the socket is closed
-  bool sending_ = false;     // run() is within a send
+  bool expired_ = false;  // the deadline passed during the current wait
+  bool broken_ = false;   // sending failed or the socket is closed
+  bool sending_ = false;  // run() is within a send
   bool flush_posted_ = false;
   bool want_continue_ = false;
-  bool answered_ = false;    // linger before closing
+  bool answered_ = false;  // linger before closing
 };
 
 }  // namespace mayfly::http1

@@ -232,7 +232,7 @@ Status HeadParser::known_field(std::string_view name, std::string_view value) {
     case 16:
       if (iequals(name, "content-encoding")) {
         head_.encoding = head_.encoding == RequestHead::Encoding::kIdentity ? encoding_of(value)
-                                                                             : RequestHead::Encoding::kUnsupported;
+                                                                            : RequestHead::Encoding::kUnsupported;
       }
       break;
     case 17:

@@ -33,7 +33,10 @@ std::string outcome(const std::string& bytes) {
   return whole;
 }
 
-struct HeadCase { const char* bytes; const char* want; };
+struct HeadCase {
+  const char* bytes;
+  const char* want;
+};
 
 class Heads : public testing::TestWithParam<HeadCase> {};
 TEST_P(Heads, ParseAsExpected) {

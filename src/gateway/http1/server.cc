@@ -105,8 +105,8 @@ Result<std::unique_ptr<Http1Server>> Http1Server::create(Executor executor, Opti
   error_code ec;
   const auto address = asio::ip::make_address(options.address, ec);
   if (ec) {
-    return invalid("invalid_address", "cannot listen on \"{}\": not an IP address; give one such as 127.0.0.1 or ::",
-                   options.address);
+    return invalid("invalid_address",
+                   "cannot listen on \"{}\": not an IP address; give one such as 127.0.0.1 or ::", options.address);
   }
   const asio::ip::tcp::endpoint endpoint(address, options.port);
   auto core = std::make_shared<ServerCore>(executor, std::move(options), handler);

@@ -154,8 +154,8 @@ Result<std::string> compile(const CompileArgs& args) {
   const std::string signature = signature_to_json(m.signature);  // {"inputs":[…],"outputs":[…]}
   return fmt::format(R"({{"ok":true,{},"artefact_bytes":{},"load_ms":{:.3f},"run_ms":{:.4f},"private_bytes":{},)"
                      R"("opset":{},"runtime":"onnxruntime {}"}})",
-                     std::string_view(signature).substr(1, signature.size() - 2), m.artefact_bytes, m.load_ms,
-                     m.run_ms, m.private_bytes, scan->opset, args.runtime->version());
+                     std::string_view(signature).substr(1, signature.size() - 2), m.artefact_bytes, m.load_ms, m.run_ms,
+                     m.private_bytes, scan->opset, args.runtime->version());
 }
 
 std::string refusal(const Error& e) {

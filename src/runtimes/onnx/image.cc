@@ -101,7 +101,8 @@ void normalise(const std::vector<unsigned char>& rgb, const TransformConfig& con
 
 RgbView centre_square(const RgbView& image, std::uint32_t permille) {
   const std::uint64_t shorter = std::min(image.width, image.height);
-  const auto side = static_cast<std::uint32_t>(std::clamp<std::uint64_t>((shorter * permille + 500) / 1000, 1, shorter));
+  const auto side =
+      static_cast<std::uint32_t>(std::clamp<std::uint64_t>((shorter * permille + 500) / 1000, 1, shorter));
   const std::size_t left = (image.width - side) / 2, top = (image.height - side) / 2;
   return {image.data + top * image.stride + left * 3, side, side, image.stride};
 }
@@ -144,7 +145,9 @@ Status image_to_tensor(std::span<const std::byte> encoded, const TransformConfig
   if (!rgb) return invalid("invalid_image", "can't decode the {} x {} picture: {}", view.width, view.height, why);
   view.data = rgb.get();
   view.stride = std::size_t{view.width} * 3;
-  normalise(resize_bicubic(config.crop_permille != 0 ? centre_square(view, config.crop_permille) : view, config.width, config.height), config, out);
+  normalise(resize_bicubic(config.crop_permille != 0 ? centre_square(view, config.crop_permille) : view, config.width,
+                           config.height),
+            config, out);
   return Ok{};
 }
 

@@ -79,14 +79,12 @@ int start_and_serve(const InstanceArgs& args) {
   ArenaHeader& header = args.arena.header();
   void* p = mmap(nullptr, args.artefact_bytes, PROT_READ, MAP_SHARED, args.artefact_fd, 0);
   if (p == MAP_FAILED) {
-    return fail(args,
-                fmt::format("can't map the artefact of {} bytes: {}", args.artefact_bytes, std::strerror(errno)));
+    return fail(args, fmt::format("can't map the artefact of {} bytes: {}", args.artefact_bytes, std::strerror(errno)));
   }
   const Mapping artefact(p, args.artefact_bytes);
   header.mapped_ns = now_ns();
   const Ort& ort = ort_of(*args.runtime);
-  auto session =
-      Session::create(ort, {static_cast<const std::byte*>(p), artefact.size()}, {.threads = header.threads});
+  auto session = Session::create(ort, {static_cast<const std::byte*>(p), artefact.size()}, {.threads = header.threads});
   if (!session.ok()) return fail(args, session.error().message);
   auto runner = SlotRunner::create(ort, *session, args.arena);
   if (!runner.ok()) return fail(args, runner.error().message);

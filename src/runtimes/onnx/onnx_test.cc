@@ -209,8 +209,7 @@ std::size_t count_right(TestInstance& instance, const std::string& rows_name, co
 void expect_refused(const std::string& model, const std::string& reason) {
   const Compiled c = compile_bytes(model);
   EXPECT_NE(c.status, 0);
-  EXPECT_NE(c.report.find("{\"ok\":false,\"reason\":\"" + reason + "\",\"message\":\""), std::string::npos)
-      << c.report;
+  EXPECT_NE(c.report.find("{\"ok\":false,\"reason\":\"" + reason + "\",\"message\":\""), std::string::npos) << c.report;
 }
 
 TEST(Compile, ReportsIris) {
@@ -439,17 +438,14 @@ std::string one_colour_png(std::size_t size, std::array<char, 3> rgb) {
   auto* to = reinterpret_cast<Bytef*>(data.data());
   MAYFLY_CHECK(compress(to, &n, reinterpret_cast<const Bytef*>(rows.data()), rows.size()) == Z_OK);
   data.resize(n);
-  auto chunk = [](const char* type, const std::string& body) {
-    return big_endian(body.size()) + type + body + "CRC?";
-  };
+  auto chunk = [](const char* type, const std::string& body) { return big_endian(body.size()) + type + body + "CRC?"; };
   return "\x89PNG\r\n\x1a\n" + chunk("IHDR", big_endian(size) + big_endian(size) + std::string("\x08\x02\0\0\0", 5)) +
          chunk("IDAT", data) + chunk("IEND", "");
 }
 
 // y = Identity(x), f32[n,3,4,4]: the answer is the tensor that the transform made.
 TEST(Instance, TakesPictures) {
-  const std::string dims =
-      field(1, field(2, "n")) + field(1, "\x08\x03") + field(1, "\x08\x04") + field(1, "\x08\x04");
+  const std::string dims = field(1, field(2, "n")) + field(1, "\x08\x03") + field(1, "\x08\x04") + field(1, "\x08\x04");
   const std::string type = field(1, "\x08\x01" + field(2, dims));
   const std::string graph = field(1, field(1, "x") + field(2, "y") + field(4, "Identity")) + field(2, "g") +
                             field(11, field(1, "x") + field(2, type)) + field(12, field(1, "y") + field(2, type));

@@ -153,8 +153,8 @@ Status Ort::check(OrtStatus* status, const char* reason, const char* step) const
 Result<OrtOwned<OrtValue>> Ort::tensor_over(const OrtMemoryInfo* memory, Dtype dtype, const Shape& shape,
                                             std::span<std::byte> data) const {
   OrtValue* raw = nullptr;
-  MAYFLY_TRY(check(api->CreateTensorWithDataAsOrtValue(memory, data.data(), data.size(), shape.dims.data(),
-                                                       shape.rank, to_ort(dtype), &raw),
+  MAYFLY_TRY(check(api->CreateTensorWithDataAsOrtValue(memory, data.data(), data.size(), shape.dims.data(), shape.rank,
+                                                       to_ort(dtype), &raw),
                    "tensor_failed", "make a tensor"));
   return own(raw);
 }

@@ -48,8 +48,7 @@ SlotRunner::SlotRunner(const Ort& ort, const Session& session, const ArenaView& 
   outputs_.reserve(kMaxTensors);
 }
 
-Result<std::unique_ptr<SlotRunner>> SlotRunner::create(const Ort& ort, const Session& session,
-                                                       const ArenaView& arena) {
+Result<std::unique_ptr<SlotRunner>> SlotRunner::create(const Ort& ort, const Session& session, const ArenaView& arena) {
   std::unique_ptr<SlotRunner> r(new SlotRunner(ort, session, arena));
   if (arena.geometry().output_capacity > 0) r->transform_ = arena.header().transform;
   auto memory = ort.cpu_memory();
@@ -284,8 +283,8 @@ Result<std::uint64_t> SlotRunner::run() {
     out_names_.push_back(session_.output_names[o.index]);
   }
   const std::uint64_t start = now_ns();
-  OrtStatus* status = ort_.api->Run(session_.session.get(), run_options_.get(), session_.input_names.data(),
-                                    in_.data(), in_.size(), out_names_.data(), out_names_.size(), out_.data());
+  OrtStatus* status = ort_.api->Run(session_.session.get(), run_options_.get(), session_.input_names.data(), in_.data(),
+                                    in_.size(), out_names_.data(), out_names_.size(), out_.data());
   const std::uint64_t ns = now_ns() - start;
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
     if (out_[i] != nullptr && outputs_[i].value.get() != out_[i]) outputs_[i].value = ort_.own(out_[i]);
@@ -297,8 +296,7 @@ Result<std::uint64_t> SlotRunner::run() {
 // Fills ref's dtype and shape from what the runtime returned.
 Status SlotRunner::describe(Output& o) {
   const TensorSpec& spec = session_.signature.outputs[o.index];
-  if (!o.value)
-    return make_error(Code::kInternal, "output_mismatch", "the model returned no output \"{}\"", spec.name);
+  if (!o.value) return make_error(Code::kInternal, "output_mismatch", "the model returned no output \"{}\"", spec.name);
   OrtTensorTypeAndShapeInfo* raw = nullptr;
   MAYFLY_TRY(ort_.check(ort_.api->GetTensorTypeAndShape(o.value.get(), &raw), "model_run_failed", "read an output"));
   OrtOwned<OrtTensorTypeAndShapeInfo> info(raw, {ort_.api->ReleaseTensorTypeAndShapeInfo});
@@ -335,8 +333,7 @@ Status SlotRunner::report_outputs(std::span<std::byte> region, SlotResult& resul
 Status SlotRunner::copy_out(Output& o, std::span<std::byte> region) {
   const TensorSpec& spec = session_.signature.outputs[o.index];
   const auto count = element_count(shape_of(o.ref));
-  if (!count)
-    return make_error(Code::kInternal, "output_mismatch", "output \"{}\" has an impossible shape", spec.name);
+  if (!count) return make_error(Code::kInternal, "output_mismatch", "output \"{}\" has an impossible shape", spec.name);
   const auto room = region.subspan(used_);
   o.ref.offset = used_;
   if (spec.dtype == Dtype::kBytes) {
@@ -346,8 +343,7 @@ Status SlotRunner::copy_out(Output& o, std::span<std::byte> region) {
     if (*count > room.size() / size) return too_large(spec.name, *count * size, room.size());
     o.ref.bytes = *count * size;
     void* data = nullptr;
-    MAYFLY_TRY(
-        ort_.check(ort_.api->GetTensorMutableData(o.value.get(), &data), "model_run_failed", "read an output"));
+    MAYFLY_TRY(ort_.check(ort_.api->GetTensorMutableData(o.value.get(), &data), "model_run_failed", "read an output"));
     if (o.ref.bytes > 0) std::memcpy(room.data(), data, o.ref.bytes);
   }
   used_ = std::min<std::uint64_t>(align_tensor(used_ + o.ref.bytes), region.size());

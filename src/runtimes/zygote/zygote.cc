@@ -72,7 +72,8 @@ Status Zygote::set_up() {
   std::error_code ec;
   const auto threads = std::distance(std::filesystem::directory_iterator("/proc/self/task", ec), {});
   if (threads != 1) {
-    return make_error(Code::kInternal, "zygote_has_threads", "the runtime started {} threads; a zygote must have one to fork safely", threads - 1);
+    return make_error(Code::kInternal, "zygote_has_threads",
+                      "the runtime started {} threads; a zygote must have one to fork safely", threads - 1);
   }
   sigset_t set;
   sigemptyset(&set);
@@ -84,7 +85,8 @@ Status Zygote::set_up() {
 }
 
 void Zygote::serve(const LaunchRequest& rq, std::uint64_t started_ns) {
-  constexpr int kArtefact = kFirstSandboxFd, kArena = kFirstSandboxFd + 1, kWake = kFirstSandboxFd + 2, kDone = kFirstSandboxFd + 3;
+  constexpr int kArtefact = kFirstSandboxFd, kArena = kFirstSandboxFd + 1, kWake = kFirstSandboxFd + 2,
+                kDone = kFirstSandboxFd + 3;
   const std::size_t bytes = rq.geometry.total_bytes();
   struct stat st{};
   if (fstat(kArena, &st) != 0 || static_cast<std::size_t>(st.st_size) < bytes) _exit(101);
@@ -182,7 +184,8 @@ void Zygote::on_request() {
 
 void Zygote::on_child() {
   signalfd_siginfo info;
-  while (read(signals_.get(), &info, sizeof info) == sizeof info) {}
+  while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+  }
   int status = 0;
   for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
     auto it = children_.find(pid);

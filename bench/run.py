@@ -28,6 +28,7 @@ DEPS = pathlib.Path(os.environ.get("MAYFLY_DEPS", ROOT / ".deps"))
 MAYFLY = ROOT / "build/release/bin/mayfly"
 BENCH = ROOT / "build/release/bin/mayfly_bench"
 IRIS = ROOT / "tests/models/iris_logreg.onnx"
+TEXT = DEPS / "models/minilm.onnx"
 IMAGE = DEPS / "models/efficientnet_lite0.onnx"
 OUT = ROOT / "build/bench/serve.json"
 PIXELS = 3 * 224 * 224
@@ -139,6 +140,12 @@ def request_file(folder, name, request):
 
 def iris_json(endpoint):
     return infer_request(endpoint, {"inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}]})
+
+
+def text_json(endpoint):
+    tensors = [{"name": name, "datatype": "INT64", "shape": [1, 32], "data": [value] * 32}
+               for name, value in (("input_ids", 2003), ("attention_mask", 1), ("token_type_ids", 0))]
+    return infer_request(endpoint, {"inputs": tensors})
 
 
 def pixels():
@@ -283,13 +290,13 @@ class Bench:
             self.row(f"{label} cold, phase {k}: p99", percentile(phases[k], 0.99), "ms")
 
     # -- memory -------------------------------------------------------------------------------------------------------
-    def memory(self, label, endpoint, model, request):
+    def memory(self, label, endpoint, model, request, counts, target=None):
+        """Pages that are an instance's own; `target`, in MB, is for the largest of several."""
         file = request_file(self.folder, endpoint + ".http", request)
-        for n in (1, 10):
+        for n in counts:
             self.server.deploy(endpoint, model, "--idle", "60s", "--concurrency", "1", "--min", str(n), "--max", str(n))
-            # By age and not by state: an instance that has had no request may still be listed as starting.
-            settled = lambda rows: len(rows) == n and len({r["version"] for r in rows}) == 1 and all(r["age_ms"] > 500 for r in rows)
-            self.server.wait_instances(endpoint, settled, 15, f"having {n} instances of one version")
+            settled = lambda rows: len(rows) == n and len({r["version"] for r in rows}) == 1 and all(r["state"] == "idle" for r in rows)
+            self.server.wait_instances(endpoint, settled, 30, f"having {n} instances of one version")
             tool("load", self.server.port, file, n, 0, 20 * n)
             live = self.server.instances(endpoint)
             idlers = sum(1 for r in live if r["requests"] == 0)
@@ -298,7 +305,7 @@ class Bench:
             pids = [r["pid"] for r in live]
             private = [private_bytes(p) for p in pids]
             self.row(f"{label}: private bytes of {len(pids)} instance(s), sum", sum(private) / 1e6, "MB")
-            self.row(f"{label}: private bytes of {len(pids)} instance(s), largest", max(private) / 1e6, "MB")
+            self.row(f"{label}: private bytes of {len(pids)} instance(s), largest", max(private) / 1e6, "MB", target if n > 1 else None)
         self.server.delete(endpoint)
 
     def run(self):
@@ -307,8 +314,10 @@ class Bench:
         self.section("Cold start: iris", lambda: self.cold("iris", "iris-cold", IRIS, iris_json("iris-cold"), self.count(200), None))
         self.section("Cold start: efficientnet", lambda: self.cold(
             "efficientnet", "image-cold", IMAGE, image_binary("image-cold"), self.count(50), 15))
-        self.section("Memory: iris", lambda: self.memory("iris", "iris-memory", IRIS, iris_json("iris-memory")))
-        self.section("Memory: efficientnet", lambda: self.memory("efficientnet", "image-memory", IMAGE, image_binary("image-memory")))
+        self.section("Memory: iris", lambda: self.memory("iris", "iris-memory", IRIS, iris_json("iris-memory"), (1, 10, 100)))
+        self.section("Memory: efficientnet", lambda: self.memory("efficientnet", "image-memory", IMAGE, image_binary("image-memory"), (1, 10)))
+        self.section("Memory: sentence embedding, 90 MB of weights", lambda: self.memory(
+            "minilm", "text-memory", TEXT, text_json("text-memory"), (1, 4), 20))
 
 
 def machine():

@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -313,8 +314,17 @@ Result<std::string> find_runtime_library(const std::string& runtime_dir) {
                     "cannot find {} in {}; name its folder with --runtime", kLibraryName, fmt::join(places, ", "));
 }
 
+// Each instance takes three descriptors here and four in the launcher: use all that the host allows.
+static void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int serve(const ServeOptions& options) {
   signal(SIGPIPE, SIG_IGN);
+  raise_descriptor_limit();
   auto result = serve_or_error(options);
   if (result.ok()) _exit(*result);
   fmt::print(stderr, "mayfly: {}\n", result.error().message);

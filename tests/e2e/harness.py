@@ -146,11 +146,22 @@ class Server:
 
     def close(self):
         if self.process and self.process.poll() is None:
+            mine = self.tree()
             try:
                 self.stop()
             except subprocess.TimeoutExpired:
                 self.kill9()
+            self._end(mine)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def _end(pids, seconds=3):
+        """Whatever outlives its server is ended by its id, so that a test that fails leaves nothing on the machine."""
+        end = time.monotonic() + seconds
+        while any(alive(p) for p in pids) and time.monotonic() < end:
+            time.sleep(0.02)
+        for pid in filter(alive, pids):
+            os.kill(pid, signal.SIGKILL)
 
     def cli(self, *args, check=True, key=None):
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "MAYFLY_SERVER": self.url}

@@ -63,6 +63,7 @@ class Launcher {
     return zygote_ready_ && making_ + blanks_.size() < kBlanks + pending_.size() && failures_ < kMaxFailures;
   }
   void refuse(std::uint64_t id, std::string_view why);
+  void end_processes();
   void end_all();
   void tell(const LaunchEvent& e) {
     if (!send_message(options_.server_socket, &e, sizeof e, {})) stop_ = true;
@@ -216,9 +217,8 @@ Status Launcher::hand_over(Sandbox& sandbox, const Pending& pending) {
   return Ok{};
 }
 
-// It died: its sandboxes died with it (PDEATHSIG). Tell of each, start another.
+// It died, and what it had made dies with it. Tell of each, start another.
 void Launcher::on_zygote_gone() {
-  waitpid(zygote_pid_, nullptr, 0);
   for (auto& [request, id] : by_request_) {
     LaunchEvent gone;
     gone.kind = LaunchEventKind::kExited;
@@ -227,10 +227,7 @@ void Launcher::on_zygote_gone() {
     set_text(gone.text, "the zygote has ended");
     tell(gone);
   }
-  sandboxes_.clear();
-  by_request_.clear();
-  blanks_.clear();
-  making_ = 0;
+  end_processes();
   zygote_ready_ = false;
   if (!start_zygote().ok()) stop_ = true;
 }
@@ -269,15 +266,22 @@ void Launcher::on_zygote() {
   sandboxes_.erase(it);
 }
 
-void Launcher::end_all() {
+// Ends the zygote and every sandbox, and waits until they are gone. Orphans of the zygote become children of this process.
+void Launcher::end_processes() {
+  kill(zygote_pid_, SIGKILL);
   for (auto& [id, sandbox] : sandboxes_) {
     if (sandbox.pidfd.valid()) syscall(SYS_pidfd_send_signal, sandbox.pidfd.get(), SIGKILL, nullptr, 0);
   }
-  kill(zygote_pid_, SIGKILL);
   while (waitpid(-1, nullptr, 0) > 0) {
   }
   sandboxes_.clear();
+  by_request_.clear();
   blanks_.clear();
+  making_ = 0;
+}
+
+void Launcher::end_all() {
+  end_processes();
   remove_cgroup_parent(host_, parent_);
 }
 

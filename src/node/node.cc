@@ -69,6 +69,7 @@ Task<void> Node::run_timer() {
 
 Task<Ok> Node::close(std::uint64_t grace_until_ns) {
   closing_ = true;
+  for (auto& [version, p] : pools_) p->close();
   Timer wait(executor_);
   for (;;) {
     bool busy = false, any = false;

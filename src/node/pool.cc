@@ -104,6 +104,7 @@ void Pool::wake() {
 }
 
 void Pool::scale(std::uint64_t now) {
+  if (closed_) return;
   const auto decision = policy::scale_up(state(), now);
   for (std::uint32_t i = 0; i < decision.start; ++i) {
     if (!start_one()) return;

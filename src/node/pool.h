@@ -63,6 +63,7 @@ class Pool final : public InstanceOwner {
   void wake();                   // at least one instance, without waiting
   void tick(std::uint64_t now);  // deadlines, hangs, idle ends, min
   void retire() { retired_ = true; }
+  void close() { closed_ = true; }  // nothing is started any more
   void end_all(const std::string& why);
   // Nothing is here and nothing is to be kept.
   bool forgettable() const {
@@ -99,7 +100,7 @@ class Pool final : public InstanceOwner {
   PoolCounters counters_;
   std::uint32_t failures_ = 0;  // consecutive starts that came to nothing
   std::uint64_t backoff_until_ns_ = 0;
-  bool retired_ = false;
+  bool retired_ = false, closed_ = false;
 };
 
 }  // namespace mayfly

@@ -188,7 +188,9 @@ Status enter_empty_root() {
 }
 
 Status keep_only_sandbox_capabilities() {
-  constexpr std::uint64_t kKeep = 1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SETUID | 1ULL << CAP_SETGID | 1ULL << CAP_SETPCAP;
+  // CAP_KILL: without it the kernel refuses the parent-death signal to children of another id, and they would outlive the zygote.
+  constexpr std::uint64_t kKeep =
+      1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SETUID | 1ULL << CAP_SETGID | 1ULL << CAP_SETPCAP | 1ULL << CAP_KILL;
   drop_bounding_set(kKeep);
   if (set_capabilities(kKeep) != 0) return errno_error(errno, "drop the zygote's capabilities");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno_error(errno, "set no_new_privs");

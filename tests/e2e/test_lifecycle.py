@@ -94,6 +94,28 @@ def test_kill_of_the_zygote(server):
     assert server.process.poll() is None and server.zygote() != old
 
 
+def test_kill_of_the_zygote_leaves_no_instance(server):
+    check(server)
+    old = [i["pid"] for i in server.instances("iris")]
+    os.kill(server.zygote(), signal.SIGKILL)
+    wait_for(lambda: not any(alive(p) for p in old), "the end of the zygote's instances")
+    check(server)
+    every = server.tree()
+    assert server.stop() == 0
+    wait_for(lambda: not any(alive(p) for p in every), "the end of all processes")
+
+
+def test_kill_of_the_launcher_ends_the_server_for_its_supervisor(server):
+    check(server)
+    every = server.tree()
+    os.kill(server.launcher(), signal.SIGKILL)
+    assert server.process.wait(10) == 1
+    assert "supervisor" in server.log_text()
+    wait_for(lambda: not any(alive(p) for p in every), "the end of all processes")
+    server.start()
+    check(server)
+
+
 def test_kill_of_the_server(server):
     check(server)
     old = server.tree()

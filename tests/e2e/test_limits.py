@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from harness import DEPS, Server, rows, wait_for
+from harness import DEPS, Server, alive, rows, wait_for
 
 X, Y = rows("iris", 4)
 PICTURE = np.zeros((1, 3, 224, 224), np.float32)
@@ -33,6 +33,31 @@ def test_min_instances_are_ready_without_a_request_and_stay(server):
     assert len(server.instances("kept")) == 2
     server.cli("delete", "kept")
     wait_for(lambda: not server.instances("kept"), "the end of its instances")
+
+
+def test_min_instances_do_not_keep_a_server_from_stopping():
+    with Server() as s:
+        s.deploy("kept", "iris_logreg.onnx", "--min", "2")
+        wait_for(lambda: len(s.instances("kept")) == 2, "two instances")
+        every = s.tree()
+        assert s.stop(seconds=10) == 0
+        wait_for(lambda: not any(alive(p) for p in every), "the end of every process")
+
+
+def test_a_run_that_hangs_is_ended_and_the_next_request_is_served(server):
+    """count.onnx adds 1 as often as its input says."""
+    def count(n):
+        tensor = {"name": "count", "datatype": "INT64", "shape": [1], "data": [n]}
+        return server.http("/v2/models/count/infer", "POST", {"inputs": [tensor]})
+
+    server.deploy("count", "count.onnx", "--timeout", "300ms")
+    assert count(5).json()["outputs"][0]["data"] == [5.0]
+    hung = server.instances("count")[0]["pid"]
+    answer = count(10**11)
+    assert answer.status == 504, answer.body
+    wait_for(lambda: not alive(hung), "the end of the hung process")
+    assert count(7).json()["outputs"][0]["data"] == [7.0]
+    assert "hung" in server.cli("logs", "count").stdout
 
 
 def test_an_instance_woken_by_a_refused_request_goes_back_to_zero(server):

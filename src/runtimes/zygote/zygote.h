@@ -1,4 +1,4 @@
-// The zygote: the runtime library loaded and primed, no tenant's data, one thread, an empty root, four capabilities.
+// The zygote: the runtime library loaded and primed, no tenant's data, one thread, an empty root, five capabilities.
 // Each BlankRequest becomes a clone() of it that joins its cgroups, waits for one LaunchRequest, narrows itself
 // (sandbox/narrow.h) and then serves an arena or compiles a model.
 #pragma once

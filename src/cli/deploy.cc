@@ -47,6 +47,7 @@ void add_deploy(CLI::App& app, Context& ctx) {
   cmd->add_option("--labels", f.labels_file, "file of class labels: JSON object or array, or one a line");
   cmd->add_option("--top", f.top, "classes in an answer");
   cmd->add_option("--classes-output", f.output_name, "the output that holds the classes' scores");
+  cmd->add_option("--sample", f.sample_file, "file with a request to try the version with before it is served");
   cmd->add_option("--image-input", f.image_input,
                   "take pictures: resize=224,crop=center,mean=127,scale=0.0078125,layout=nchw, or JSON");
   cmd->footer(

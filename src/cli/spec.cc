@@ -230,6 +230,15 @@ Result<Json> spec_from_flags(const DeployFlags& f) {
     if (!labels) return std::move(labels.error());
     spec["output"]["classes"]["labels"] = std::move(*labels);
   }
+  if (f.sample_file) {
+    auto text = read_file(*f.sample_file);
+    if (!text) return std::move(text.error());
+    spec["sample"] = Json::parse(*text, nullptr, false);
+    if (!spec["sample"].is_object()) {
+      return invalid("invalid_sample", "{}: not a JSON object; expected a request such as {{\"inputs\": […]}}",
+                     *f.sample_file);
+    }
+  }
   if (f.top) spec["output"]["classes"]["top"] = *f.top;
   if (f.output_name) spec["output"]["classes"]["output"] = *f.output_name;
   return spec;

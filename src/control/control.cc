@@ -10,6 +10,7 @@
 
 #include "crypto/hash.h"
 #include "tensor/json.h"
+#include "worker_ipc/oip.h"
 
 namespace mayfly {
 namespace {
@@ -205,7 +206,7 @@ Task<Result<ServedPtr>> Control::deploy_checked(std::string tenant, std::string 
   auto report = co_await build_artefact(package, artefact_path(package));
   if (!report.ok()) co_return report.error();
   VersionRow row{tenant, name, 0, package, settings_to_json(*settings), report->json, unix_ms()};
-  if (auto trial = serve(row, *settings, *report); !trial.ok()) co_return trial.error();
+  if (auto tried = co_await try_out(row, *settings, *report); !tried.ok()) co_return tried.error();
   auto add = [this, &row] { return store_.add_version(row); };
   auto number = co_await blocking_.run(add);
   if (!number.ok()) co_return number.error();
@@ -231,6 +232,43 @@ Task<Result<ServedPtr>> Control::deploy_checked(std::string tenant, std::string 
   static_cast<void>((co_await blocking_.run(prune)).ok());  // kept rows cost nothing but space
   co_await forget_packages(std::move(old));
   co_return std::move(*served);
+}
+
+Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, CompileReport report) {
+  settings.min_instances = 0;
+  settings.max_instances = settings.concurrency = 1;
+  auto trial = serve(row, settings, report);
+  if (!trial.ok()) co_return trial.error();
+  const VersionPtr version = (*trial)->version;  // number 0: the trial
+  const std::uint64_t deadline = now_ns() + settings.timeout_ms * 1'000'000;
+  auto refused = [&](std::string_view why) {
+    return invalid("trial_failed", "\"{}\" was not deployed: its trial run failed: {}", row.endpoint, why);
+  };
+  auto lease = co_await node_->acquire(version, deadline);
+  Status status = Ok{};
+  if (!lease.ok()) {
+    status = refused(lease.error().message);
+  } else {
+    SlotRequest& rq = lease->slot().request;
+    InferRequest ignored;
+    rq.kind = RequestKind::kProbe;
+    rq.input_count = 0;
+    if (!settings.sample_json.empty()) {
+      status = parse_infer(settings.sample_json, std::nullopt, version->signature, rq, lease->input(), ignored);
+    }
+    if (status.ok()) {
+      const CallOutcome outcome = co_await lease->run(deadline, 0);
+      // Zeros need not suit a model (the compile job tried more than one shape): only a sample's answer counts.
+      if (!outcome.result.ok())
+        status = refused(outcome.result.error().message);
+      else if (!settings.sample_json.empty() && outcome.result->status != SlotStatus::kOk) {
+        status = refused(outcome.result->error_text);
+      }
+    }
+    *lease = Lease();
+  }
+  node_->retire(*version);
+  co_return status;
 }
 
 Task<void> Control::forget_packages(std::vector<std::string> digests) {

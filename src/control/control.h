@@ -76,6 +76,8 @@ class Control final : public NodeObserver {
                          std::string_view detail) override;
 
  private:
+  // Starts one instance of a version that is not served yet, with its own limits, and runs the sample, or zeros.
+  Task<Status> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
   Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
   Task<Result<CompileReport>> build_artefact(std::string package, std::string path);
   Task<Result<ServedPtr>> deploy_checked(std::string tenant, std::string name, std::string package,

@@ -252,6 +252,15 @@ Json print_labels(const Setting&, const EndpointSettings& s) {
   return s.classes->labels.empty() ? Json() : Json(s.classes->labels);
 }
 
+Status parse_sample(const Setting& row, const Json& value, EndpointSettings& s) {
+  if (!value.is_object()) return wrong(row, value);
+  s.sample_json = value.dump();
+  return Ok{};
+}
+Json print_sample(const Setting&, const EndpointSettings& s) {
+  return s.sample_json.empty() ? Json() : Json::parse(s.sample_json);
+}
+
 using S = EndpointSettings;
 constexpr std::string_view kBytes = "bytes with Ki, Mi or Gi", kTime = "a time in ms, s, m or h",
                            kNumber = "a whole number", kChannelUnit = "a number, or [r, g, b]",
@@ -259,7 +268,7 @@ constexpr std::string_view kBytes = "bytes with Ki, Mi or Gi", kTime = "a time i
 // clang-format off
 const Setting kSettings[] = {
     {"memory", kBytes, kByteScales, &S::memory_bytes, 64 * kMi, 64 * kGi, "", parse_field, print_field,
-     "Memory of one instance; it is ended when it takes more. Also what is billed per GB-second."},
+     "Memory of one instance; it is ended when it takes more."},
     {"cpu", "CPUs, or thousandths with m", kCpuScales, &S::cpu_milli, 100, 64'000, "", parse_field, print_field,
      "CPU time one instance may take: 1, 0.5 or 500m."},
     {"min", kNumber, kCountScales, &S::min_instances, 0, 1000, "", parse_field, print_field,
@@ -294,6 +303,8 @@ const Setting kSettings[] = {
      "The output that holds the scores. None: the model's last floating-point output."},
     {"output.classes.labels", "a list of strings", {}, {}, 0, 0, "at most 100000 labels of 512 bytes",
      parse_labels, print_labels, "Names of the classes in the order of the model's output."},
+    {"sample", "an Open Inference Protocol request", {}, {}, 0, 0, "within max_request", parse_sample, print_sample,
+     "Run once at deploy in a trial instance instead of zeros; the deploy is refused if it fails."},
 };
 // clang-format on
 

@@ -38,6 +38,7 @@ struct EndpointSettings {
   std::uint32_t queue = 1024;                      // waiting requests per version: 0 … 100000
   std::uint64_t max_request_bytes = 32ULL << 20;   // max_request: 1Ki … 1Gi (tensors of one request)
   std::uint64_t max_response_bytes = 32ULL << 20;  // max_response
+  std::string sample_json;  // sample: {inputs: […]}, a request to try each new version with; empty: zeros
   std::optional<ImageInput> image;
   std::optional<ClassesOutput> classes;
 };

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from harness import DEPS, Server, alive, rows, wait_for
+from harness import DEPS, MODELS, Server, alive, rows, wait_for
 
 X, Y = rows("iris", 4)
 PICTURE = np.zeros((1, 3, 224, 224), np.float32)
@@ -54,7 +54,7 @@ def test_a_run_that_hangs_is_ended_and_the_next_request_is_served(server):
     assert count(5).json()["outputs"][0]["data"] == [5.0]
     hung = server.instances("count")[0]["pid"]
     answer = count(10**11)
-    assert answer.status == 504, answer.body
+    assert answer.status == 504 and answer.headers["Mayfly-Reason"] == "deadline_exceeded", answer.body
     wait_for(lambda: not alive(hung), "the end of the hung process")
     assert count(7).json()["outputs"][0]["data"] == [7.0]
     assert "hung" in server.cli("logs", "count").stdout
@@ -64,13 +64,6 @@ def test_an_instance_woken_by_a_refused_request_goes_back_to_zero(server):
     server.deploy("refused", "iris_logreg.onnx", "--idle", "100ms")
     assert server.http("/v2/models/refused/infer", "POST", b"{").status == 400
     wait_for(lambda: not server.instances("refused"), "zero instances")
-
-
-def test_deadline(server):
-    server.deploy("late", str(DEPS / "models/efficientnet_lite0.onnx"), "--timeout", "2ms")
-    answer = infer_binary(server, "late", "image", PICTURE)
-    assert answer.status == 504 and answer.headers["Mayfly-Reason"] == "deadline_exceeded"
-    assert "late" in answer.json()["error"]
 
 
 def test_full_queue_is_refused_at_once_and_the_rest_is_answered(server):
@@ -114,3 +107,25 @@ def test_a_hostile_model_is_refused_and_the_endpoint_keeps_its_version(server):
         assert done.returncode == 2 and done.stderr, name
     assert server.get("steady")["version"] == 1
     assert server.infer("steady", X).json()["outputs"][0]["data"] == Y.tolist()
+
+
+def test_a_version_that_fails_its_sample_or_its_memory_is_not_deployed(server):
+    def sample(shape, data):
+        file = server.folder / "sample.json"
+        file.write_text(json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": shape, "data": data}]}))
+        return "--sample", file
+
+    server.deploy("tried", "iris_logreg.onnx", *sample([1, 4], [5.1, 3.5, 1.4, 0.2]))
+    done = server.cli("deploy", "tried", "--sample", sample([1, 3], [1, 2, 3])[1], MODELS / "iris_logreg.onnx", check=False)
+    assert done.returncode == 2 and "[1,3]" in done.stderr
+    done = server.cli("deploy", "tried", MODELS / "count.onnx", "--timeout", "300ms",
+                      "--sample", count_sample(server, 10**11), check=False)
+    assert done.returncode == 2 and "trial run failed" in done.stderr
+    assert server.get("tried")["version"] == 1
+    wait_for(lambda: not server.instances("tried"), "the end of the trials")
+
+
+def count_sample(server, n):
+    file = server.folder / "count.json"
+    file.write_text(json.dumps({"inputs": [{"name": "count", "datatype": "INT64", "shape": [1], "data": [n]}]}))
+    return file

@@ -23,7 +23,7 @@ def run(server, case):
             server.deploy(*(w.replace("{deps}", str(DEPS)) for w in words))
         elif verb != "serve":
             raise cases.Broken(f"unknown verb {verb}; known are serve and deploy")
-    cases.Runner(server.address).run(case)
+    cases.Runner(server.address, {"deps": str(DEPS)}).run(case)
 
 
 @pytest.mark.parametrize("path", FILES, ids=[f.stem for f in FILES])
@@ -82,27 +82,32 @@ def requests_that_succeed():
     return found
 
 
-def test_openapi_document(shared):
-    """The document is whole, describes what the case files do, and every path in it is served."""
-    doc = shared.http("/openapi.json").json()
-    assert doc["openapi"].startswith("3.0.") and doc["info"]["title"] and doc["info"]["version"]
-    operations = {(m, path): op for path, methods in doc["paths"].items() for m, op in methods.items()}
-    for (method, path), op in operations.items():
-        assert method in ("get", "post", "put", "delete") and op["summary"] and op["responses"]["200"], path
-        declared = [p["name"] for p in op["parameters"] if p["in"] == "path" and p["required"]]
-        assert declared == re.findall(r"\{(\w+)\}", path), path
-        assert all(name in doc["components"]["securitySchemes"] for rule in op.get("security", []) for name in rule)
-    for ref in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(doc)):
-        at = doc
-        for step in ref.split("/"):
-            at = at[step]
-    patterns = [(m, re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + "/?")) for m, path in operations]
-    # HEAD comes with GET; the document does not describe itself; PUT on /predictions is the same as POST.
-    silent = {("get", "/openapi.json")}
-    undescribed = [(m, path) for m, path in requests_that_succeed() - silent
-                   if not any(p.fullmatch(path) for method, p in patterns
-                              if method == {"head": "get", "put": "post"}.get(m, m))]
-    assert undescribed == []
-    for path in doc["paths"]:
+@pytest.fixture(scope="module")
+def openapi(shared):
+    return shared.http("/openapi.json").json()
+
+
+def test_openapi_document(shared, openapi):
+    """Every operation is whole, every reference leads somewhere, every path is served."""
+    assert openapi["openapi"].startswith("3.0.") and openapi["info"]["title"] and openapi["info"]["version"]
+    for path, methods in openapi["paths"].items():
+        for method, op in methods.items():
+            assert method in ("get", "post", "put", "delete") and op["summary"] and op["responses"]["200"], path
+            declared = [p["name"] for p in op["parameters"] if p["in"] == "path" and p["required"]]
+            assert declared == re.findall(r"\{(\w+)\}", path), path
+            assert all(n in openapi["components"]["securitySchemes"] for rule in op.get("security", []) for n in rule)
         answer = shared.http(re.sub(r"\{\w+\}", "none", path), "OPTIONS")
         assert answer.headers["Mayfly-Reason"] != "no_such_path", path
+    for ref in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(openapi)):
+        at = openapi
+        for step in ref.split("/"):
+            at = at[step]
+
+
+@pytest.mark.xfail(strict=True, reason="kOperations of src/gateway/pages.cc lacks /openapi.json, PUT on /predictions/{name} and "
+                                       "/predictions/{name}/{version}")
+def test_openapi_describes_what_the_cases_do(openapi):
+    patterns = [(m, re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + "/?")) for path in openapi["paths"] for m in openapi["paths"][path]]
+    undescribed = [(m, path) for m, path in requests_that_succeed()
+                   if not any(p.fullmatch(path) and method == m.replace("head", "get") for method, p in patterns)]
+    assert undescribed == []

@@ -179,3 +179,23 @@ def test_delete(server):
     assert server.http("/v2/models/iris").status == 404
     assert server.deploy("iris", "iris_logreg.onnx")["version"] >= 1
     check(server)
+
+
+def test_delete_takes_nothing_from_requests_under_way(server):
+    """Ten times: a request that runs for a while, a delete meanwhile; the request is answered all the same."""
+    for round in range(10):
+        server.deploy("count", "count.onnx")
+        answers = []
+
+        def count():
+            tensor = {"name": "count", "datatype": "INT64", "shape": [1], "data": [200_000]}
+            answers.append(server.http("/v2/models/count/infer", "POST", {"inputs": [tensor]}))
+
+        running = threading.Thread(target=count)
+        running.start()
+        wait_for(lambda: answers or any(i["state"] in ("busy", "starting") for i in server.instances("count")), "a running request")
+        server.cli("delete", "count")
+        running.join()
+        assert answers[0].status == 200, (round, answers[0].body)
+        assert server.http("/v2/models/count").status == 404
+    wait_for(lambda: not server.instances("count"), "the end of its instances")

@@ -1,8 +1,10 @@
 """Every wait and every size has a limit: the answer names it, and the next request is served."""
 
+import http.client
 import json
 import struct
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,3 +131,20 @@ def count_sample(server, n):
     file = server.folder / "count.json"
     file.write_text(json.dumps({"inputs": [{"name": "count", "datatype": "INT64", "shape": [1], "data": [n]}]}))
     return file
+
+
+def test_an_upload_is_not_held_in_memory():
+    """300 MB through a server that has seen nothing else: its memory must not have held them."""
+    size, piece = 300 << 20, bytes(1 << 20)
+    with Server() as s:
+        connection = http.client.HTTPConnection(s.address, timeout=60)
+        connection.putrequest("POST", "/admin/v1/packages")
+        connection.putheader("Content-Length", str(size))
+        connection.endheaders()
+        for _ in range(size // len(piece)):
+            connection.send(piece)
+        answer = json.loads(connection.getresponse().read())
+        assert answer["bytes"] == size
+        status = (Path("/proc") / str(s.pid) / "status").read_text()
+        peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+        assert peak < 100 << 10, f"{peak} KiB"

@@ -2,7 +2,8 @@
 # Lists the verbs.
 set -euo pipefail
 cat <<'TEXT'
-./dev VERB: everything that this tree can do. Works on a bare Debian 12 (root or sudo installs what is missing).
+./dev VERB: everything that this tree can do. Works on a bare Debian 12. run, stop, test and bench
+need root (sudo ./dev VERB); the others only to install what is missing.
 
   run                 install, fetch, build, start a server on 127.0.0.1:8080, deploy a model, ask it twice
   stop                end that server

@@ -17,6 +17,11 @@ die() {
   exit 1
 }
 
+# need_root VERB: for verbs that start or end servers; says so before anything is installed or built.
+need_root() {
+  [ "$(id -u)" -eq 0 ] || die "$1 needs root, because the server makes namespaces and cgroups: sudo ./dev $1"
+}
+
 # verb NAME...: run other verbs in the given order.
 verb() {
   local v

@@ -12,32 +12,16 @@ mkdir -p "$stage/deb/DEBIAN" "$dist"
 
 stripped() { install -m 0755 "$1" "$2" && strip --strip-debug "$2"; }
 
-# package_of PATH: the Debian package that owns a library (with merged /usr the same file has two names).
-package_of() {
-  local real
-  real=$(readlink -f "$1")
-  { dpkg -S "$1" "$real" "${real#/usr}" 2>/dev/null || true; } | head -n 1 | sed 's/: .*//'
-}
-
-# depends FILE...: what the files need of Debian. For each library that a file names, the package that owns it and the oldest
-# version with its interface, as the package itself declares (dpkg's shlibs files).
+# depends FILE...: the Debian packages whose libraries the files need, each with the oldest version that has what is used of it.
+# The tool wants a source package's control file in the folder in which it runs.
 depends() {
-  local file soname path package declared
-  for file in "$@"; do
-    while read -r soname; do
-      path=$(ldd "$file" | awk -v n="$soname" '$1 == n && $3 ~ /^\// { print $3 }')
-      [ -n "$path" ] || continue
-      package=$(package_of "$path")
-      [ -n "$package" ] || { echo "no Debian package owns $path" >&2; return 1; }
-      declared=$(awk -v n="$soname" '$1 ".so." $2 == n { sub(/^[^ ]+ [^ ]+ /, ""); print; exit }' \
-        "/var/lib/dpkg/info/$package.shlibs" 2>/dev/null || true)
-      echo "${declared:-${package%%:*}}"
-    done < <(readelf -d "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
-  done | sort -u | paste -sd, | sed 's/,/, /g'
+  mkdir -p "$stage/shlibs/debian"
+  printf 'Source: mayfly\n\nPackage: mayfly\nArchitecture: amd64\n' >"$stage/shlibs/debian/control"
+  (cd "$stage/shlibs" && dpkg-shlibdeps -O "${@/#/-e}") | sed -n 's/^shlibs:Depends=//p'
 }
 
 build_deb() {
-  local deb=$stage/deb
+  local deb=$stage/deb needed
   install -d "$deb"/usr/bin "$deb"/usr/lib/mayfly "$deb"/lib/systemd/system "$deb"/usr/share/doc/mayfly
   stripped "$MAYFLY" "$deb/usr/bin/mayfly"
   install -m 0644 "$library" "$deb/usr/lib/mayfly/"
@@ -46,6 +30,8 @@ build_deb() {
   install -m 0644 "${library%/*}/ThirdPartyNotices.txt" "$deb/usr/share/doc/mayfly/ThirdPartyNotices.txt"
   printf 'Mayfly is licensed under the Apache License 2.0 (/usr/share/common-licenses/Apache-2.0).\n%s\n' \
     'What it contains or needs of others is named in NOTICES.' >"$deb/usr/share/doc/mayfly/copyright"
+  needed=$(depends "$deb/usr/bin/mayfly" "$deb/usr/lib/mayfly/$(basename "$library")")
+  echo "$needed" >"$stage/depends"
   install -m 0755 deploy/deb/postinst deploy/deb/prerm deploy/deb/postrm "$deb/DEBIAN/"
   cat >"$deb/DEBIAN/control" <<CONTROL
 Package: mayfly
@@ -54,7 +40,7 @@ Architecture: amd64
 Maintainer: The Mayfly authors <mayfly@localhost>
 Section: net
 Priority: optional
-Depends: $(depends "$deb/usr/bin/mayfly" "$deb/usr/lib/mayfly/$(basename "$library")"), adduser
+Depends: $needed, adduser
 Description: serverless inference platform
  Deploy a trained model and have a URL; instances start in milliseconds when
  requests come, each in a sandbox of its own, and vanish when they stop.
@@ -69,6 +55,9 @@ build_tarball() {
   install -m 0755 "$stage/deb/usr/bin/mayfly" "$tree/bin/"
   install -m 0644 "$library" "$tree/lib/mayfly/"
   install -m 0644 LICENSE THIRD_PARTY_NOTICES.md "${library%/*}/ThirdPartyNotices.txt" deploy/systemd/mayfly.service "$tree/"
+  local packages
+  packages=$(sed 's/ ([^)]*)//g; s/,//g' "$stage/depends")
+  sed -e "s/@VERSION@/$version/" -e "s/@PACKAGES@/$packages/" deploy/tarball/INSTALL >"$tree/INSTALL"
   tar -C "$stage" --owner=0 --group=0 --sort=name -czf "$dist/$name.tar.gz" "$name"
 }
 

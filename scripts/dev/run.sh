@@ -2,6 +2,7 @@
 # run: from nothing to an answer. Installs, fetches, builds, starts the server on 127.0.0.1:8080, deploys an image classifier,
 # asks it cold and warm, and shows that nothing runs afterwards. A second run reuses all of it.
 source "$(dirname "$0")/lib.sh"
+need_root run
 address=127.0.0.1:8080
 export MAYFLY_SERVER=http://$address
 unset MAYFLY_KEY

@@ -1,6 +1,7 @@
 #!/bin/bash
 # stop: ends the server that `./dev run` started. It answers what it has begun first: at most 30 s, we wait 35 s.
 source "$(dirname "$0")/lib.sh"
+[ ! -f "$RUN_DIR/server.pid" ] || need_root stop
 if ! pid=$(server_pid); then
   rm -f "$RUN_DIR/server.pid"
   say "no server of this tree runs"

@@ -2,6 +2,7 @@
 # test: everything that must hold, from nothing. The tree's own rules, unit tests under ASan and UBSan (build/dev), then
 # end-to-end tests against the release binary with real clients (build/release, label e2e).
 source "$(dirname "$0")/lib.sh"
+need_root test
 bash scripts/check_tree.sh
 verb setup models
 step test-python "Python clients for the end-to-end tests" make_venv "$DEPS/venv-test" "$ROOT/scripts/test-requirements.txt"

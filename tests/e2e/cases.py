@@ -268,7 +268,7 @@ class Runner:
             body = (TESTS / self._fill_in(d["file"])).read_bytes()
         if "binary" in d:
             headers.append(("Inference-Header-Content-Length", str(len(body))))
-            body += bytes.fromhex(d["binary"])
+            body += bytes.fromhex(self._fill_in(d["binary"]))
         for name, pack in (("gzip", gzip.compress), ("deflate", zlib.compress)):
             if name in d:
                 headers.append(("Content-Encoding", name))
@@ -300,25 +300,23 @@ class Runner:
         says_close = got.get("connection") == "close"
         if says_close != any(n.lower() == "connection" and v == "close" for n, v in want.headers):
             raise Failure(f"the connection is {'closed' if says_close else 'kept'}, the case says otherwise: {shown}")
-        self._check_body(want, body, shown)
+        self._check_body(want, got, body, shown)
         if says_close:
             self.wire.expect_end()
             self._close()
 
-    def _check_body(self, want, body, shown):
+    def _check_body(self, want, got, body, shown):
         text = self._fill_in(want.body)
-        if "binary" in want.directives:
-            tail = bytes.fromhex(want.directives["binary"])
-            if not body.endswith(tail):
-                raise Failure(f"expected a body that ends with {tail.hex(' ')}, got {shown}")
-            body = body[:len(body) - len(tail)]
+        split = int(got.get("inference-header-content-length", len(body)))
+        body, tail = body[:split], body[split:]
+        if "binary" in want.directives and tail != bytes.fromhex(self._fill_in(want.directives["binary"])):
+            raise Failure(f"the bytes after the JSON are {tail[:100].hex(' ')}: {shown}")
         if text[:1] in ("{", "["):
             try:
-                got = json.loads(body)
+                found = json.loads(body)
             except ValueError:
                 raise Failure(f"expected JSON, got {shown}") from None
-            matches(json.loads(text), got, "$", self.variables)
-            return
+            return matches(json.loads(text), found, "$", self.variables)
         lines = body.decode("utf-8", "replace").splitlines()
         for line in filter(str.strip, text.splitlines()):
             if not any(re.fullmatch(line[1:], one) if line[0] == "~" else line == one for one in lines):

@@ -263,7 +263,7 @@ Result<int> Server::run() {
   asio::co_spawn(io_, wait_for_end(), asio::detached);
   asio::co_spawn(io_, flush_log(), asio::detached);
   io_.run();
-  log_.flush();
+  log_.close();
   if (failure_) return std::move(*failure_);
   return 0;
 }

@@ -7,7 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
-#include <nlohmann/json.hpp>
+
+#include "tensor/json_parse.h"
 
 namespace mayfly {
 namespace {
@@ -44,7 +45,9 @@ Error describe_failure(const LaunchEvent& e, bool refused, bool timed_out, const
 }  // namespace
 
 Result<CompileReport> read_report(std::string_view text) {
-  auto doc = nlohmann::json::parse(text, nullptr, false);
+  auto parsed = parse_json_bounded(text);
+  if (!parsed.ok()) return invalid("compile_failed", "the report of the compile job: {}", parsed.error().message);
+  nlohmann::json& doc = *parsed;
   if (!doc.is_object() || !doc.contains("ok") || !doc["ok"].is_boolean()) {
     return invalid("compile_failed", "the compile job left no readable report");
   }

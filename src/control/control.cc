@@ -1,21 +1,14 @@
 #include "control/control.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <algorithm>
 
-#include "crypto/hash.h"
 #include "tensor/json.h"
 #include "worker_ipc/oip.h"
 
 namespace mayfly {
 namespace {
-
-constexpr int kArtefactFormat = 1;
 
 std::uint64_t unix_ms() {
   return static_cast<std::uint64_t>(
@@ -27,29 +20,6 @@ void make_key_text(std::string& out, std::string_view tenant, std::string_view n
   out.assign(tenant);
   out += '/';
   out += name;
-}
-
-// What saved layouts depend on: model and instruction sets of the processor.
-std::string cpu_type() {
-  std::ifstream in("/proc/cpuinfo");
-  std::string line, out;
-  while (std::getline(in, line) && !line.empty()) {
-    if (line.rfind("model name", 0) == 0 || line.rfind("flags", 0) == 0) out += line;
-  }
-  return out;
-}
-
-Result<std::uint64_t> size_of(int fd) {
-  struct stat st{};
-  if (fstat(fd, &st) != 0) return errno_error(errno, "fstat");
-  return static_cast<std::uint64_t>(st.st_size);
-}
-
-Status publish(int fd, const std::string& from, const std::string& to, const std::string& dir) {
-  if (fsync(fd) != 0 || rename(from.c_str(), to.c_str()) != 0) return errno_error(errno, fmt::format("write {}", to));
-  Fd folder(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid() || fsync(folder.get()) != 0) return errno_error(errno, fmt::format("sync {}", dir));
-  return Ok{};
 }
 
 NodeSettings node_settings(const EndpointSettings& s) {
@@ -104,6 +74,20 @@ Status set_classes(const ClassesOutput& classes, const Signature& sig, Transform
   return Ok{};
 }
 
+// The oldest version that is kept beside the live one.
+std::uint32_t keep_from(std::uint32_t live) {
+  return live >= Control::kKeptVersions ? live - Control::kKeptVersions + 1 : 1;
+}
+
+// The error is about what was asked for, not about the state of this server: the same deploy would fail again.
+bool is_refusal(const Error& e) {
+  return e.code == Code::kInvalidArgument || e.code == Code::kNotFound || e.code == Code::kDataLoss;
+}
+
+// What the version itself brings about: it ended or hung in its run. Anything else (the server stops, no sandbox can be
+// made) says nothing about the version.
+bool version_caused(const Error& e) { return e.reason == "instance_failed" || e.code == Code::kDeadlineExceeded; }
+
 }  // namespace
 
 EndpointPtr Control::find(std::string_view tenant, std::string_view name) const {
@@ -125,13 +109,6 @@ std::vector<EndpointPtr> Control::list(std::string_view tenant) const {
   return out;
 }
 
-std::string Control::artefact_path(std::string_view package) const {
-  static const std::string cpu = cpu_type();
-  const std::string key =
-      sha256_hex(fmt::format("{} {} {} {}", package, cpu, options_.runtime_version, kArtefactFormat));
-  return fmt::format("{}/artefacts/{}.ort", options_.data_dir, key);
-}
-
 Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report) {
   auto v = std::make_shared<Version>();
   v->tenant = row.tenant;
@@ -140,7 +117,7 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
   v->number_text = std::to_string(row.number);
   v->signature = report.signature;
   v->settings = node_settings(settings);
-  v->artefact_path = artefact_path(row.package);
+  v->artefact_path = artefacts_.path(row.package);
   if (settings.image) MAYFLY_TRY(set_image(*settings.image, report.signature, v->transform));
   if (settings.classes) MAYFLY_TRY(set_classes(*settings.classes, report.signature, v->transform));
   auto served = std::make_shared<ServedVersion>();
@@ -163,26 +140,6 @@ void Control::put(const EndpointPtr& e, ServedPtr served) {
   node_->keep(e->live->version);
 }
 
-Task<Result<CompileReport>> Control::build_artefact(std::string package, std::string path) {
-  auto model = packages_.open(package);
-  if (!model.ok()) co_return model.error();
-  auto bytes = size_of(model->get());
-  if (!bytes.ok()) co_return bytes.error();
-  auto check = [this, &package] { return packages_.verify(package); };
-  if (auto st = co_await blocking_.run(check); !st.ok()) co_return st.error();
-  const std::string dir = options_.data_dir + "/artefacts";
-  const std::string temp = fmt::format("{}/tmp-{}", dir, random_token(16));
-  Fd out(::open(temp.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
-  if (!out.valid()) co_return errno_error(errno, fmt::format("make {}", temp));
-  auto report = co_await compile_model(launcher_, model->get(), *bytes, out.get(), CompileLimits{});
-  if (report.ok()) {
-    auto finish = [&] { return publish(out.get(), temp, path, dir); };
-    if (auto st = co_await blocking_.run(finish); !st.ok()) report = st.error();
-  }
-  if (!report.ok()) unlink(temp.c_str());
-  co_return report;
-}
-
 Task<Result<ServedPtr>> Control::deploy(std::string tenant, std::string name, std::string package,
                                         std::string spec_json) {
   if (auto st = check_endpoint_name(name); !st.ok()) co_return st.error();
@@ -193,45 +150,54 @@ Task<Result<ServedPtr>> Control::deploy(std::string tenant, std::string name, st
                          "{} deploys are under way, the limit; try again in a moment", deploys_);
   }
   ++deploys_;
-  const auto mine = deploying_.insert(package);
-  auto served = co_await deploy_checked(std::move(tenant), std::move(name), std::move(package), std::move(*settings));
-  deploying_.erase(mine);
+  std::vector<std::string> unused;
+  auto hold = co_await artefacts_.hold(package);
+  auto served = co_await deploy_checked(std::move(tenant), std::move(name), package, std::move(*settings), unused);
+  if (!served.ok() && is_refusal(served.error()))
+    unused.push_back(package);
+  else if (!served.ok())
+    artefacts_.keep_for_retry(package);
+  hold.release();
+  co_await artefacts_.collect(std::move(unused));
   --deploys_;
   co_return served;
 }
 
 Task<Result<ServedPtr>> Control::deploy_checked(std::string tenant, std::string name, std::string package,
-                                                EndpointSettings checked) {
-  auto settings = &checked;
-  auto report = co_await build_artefact(package, artefact_path(package));
+                                                EndpointSettings settings, std::vector<std::string>& old) {
+  auto report = co_await artefacts_.build(package);
   if (!report.ok()) co_return report.error();
-  VersionRow row{tenant, name, 0, package, settings_to_json(*settings), report->json, unix_ms()};
-  if (auto tried = co_await try_out(row, *settings, *report); !tried.ok()) co_return tried.error();
+  VersionRow row{tenant, name, 0, package, settings_to_json(settings), report->json, unix_ms()};
+  if (auto tried = co_await try_out(row, settings, *report); !tried.ok()) co_return tried.error();
+  co_return co_await commit(std::move(row), std::move(settings), std::move(*report), old);
+}
+
+Task<Result<ServedPtr>> Control::commit(VersionRow row, EndpointSettings settings, CompileReport report,
+                                        std::vector<std::string>& old) {
+  std::string key;
+  make_key_text(key, row.tenant, row.endpoint);
+  auto turn = co_await turns_.take(key);
   auto add = [this, &row] { return store_.add_version(row); };
   auto number = co_await blocking_.run(add);
   if (!number.ok()) co_return number.error();
   row.number = *number;
-  auto served = serve(row, *settings, *report);
-  EndpointPtr e = find(tenant, name);
+  auto served = serve(row, settings, report);
+  MAYFLY_CHECK(served.ok());  // its trial was
+  EndpointPtr& e = endpoints_[key];
   if (!e) {
     e = std::make_shared<Endpoint>();
-    e->tenant = tenant;
-    e->name = name;
+    e->tenant = row.tenant;
+    e->name = row.endpoint;
     e->created_ms = row.created_ms;
-    std::string key;
-    make_key_text(key, tenant, name);
-    endpoints_.emplace(key, e);
   }
-  std::vector<std::string> old;
   for (const auto& [n, v] : e->versions) old.push_back(v->package);
-  if (!e->live || e->live->version->number < row.number) put(e, *served);
-  log_.event(name, fmt::format(R"({{"time":"{}","event":"deployed","endpoint":"{}","version":{}}})", Log::timestamp(),
-                               name, row.number));
-  const std::uint32_t keep_from = row.number >= kKeptVersions ? row.number - kKeptVersions + 1 : 1;
-  auto prune = [this, &tenant, &name, keep_from] { return store_.prune_versions(tenant, name, keep_from); };
+  put(e, *served);
+  log_.event(row.endpoint, fmt::format(R"({{"time":"{}","event":"deployed","endpoint":"{}","version":{}}})",
+                                       Log::timestamp(), row.endpoint, row.number));
+  const std::uint32_t from = keep_from(row.number);
+  auto prune = [this, &row, from] { return store_.prune_versions(row.tenant, row.endpoint, from); };
   static_cast<void>((co_await blocking_.run(prune)).ok());  // kept rows cost nothing but space
-  co_await forget_packages(std::move(old));
-  co_return std::move(*served);
+  co_return served;
 }
 
 Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, CompileReport report) {
@@ -247,9 +213,9 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
   auto lease = co_await node_->acquire(version, deadline);
   Status status = Ok{};
   if (!lease.ok()) {
-    status = refused(lease.error().message);
+    status = lease.error();  // nothing of the version has run yet
   } else {
-    SlotRequest& rq = lease->slot().request;
+    SlotRequest rq;
     InferRequest ignored;
     rq.kind = RequestKind::kProbe;
     rq.input_count = 0;
@@ -257,11 +223,12 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
       status = parse_infer(settings.sample_json, std::nullopt, version->signature, rq, lease->input(), ignored);
     }
     if (status.ok()) {
-      const CallOutcome outcome = co_await lease->run(deadline, 0);
+      const CallOutcome outcome = co_await lease->run(rq, deadline);
       // Zeros need not suit a model (the compile job tried more than one shape): only a sample's answer counts.
-      if (!outcome.result.ok())
-        status = refused(outcome.result.error().message);
-      else if (!settings.sample_json.empty() && outcome.result->status != SlotStatus::kOk) {
+      if (!outcome.result.ok()) {
+        const Error& e = outcome.result.error();
+        status = version_caused(e) ? refused(e.message) : e;
+      } else if (!settings.sample_json.empty() && outcome.result->status != SlotStatus::kOk) {
         status = refused(outcome.result->error_text);
       }
     }
@@ -271,31 +238,14 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
   co_return status;
 }
 
-Task<void> Control::forget_packages(std::vector<std::string> digests) {
-  for (const auto& [key, e] : endpoints_) {
-    for (const auto& [n, v] : e->versions) std::erase(digests, v->package);
-  }
-  std::erase_if(digests, [this](const std::string& d) { return deploying_.contains(d); });
-  std::vector<std::string> artefacts;
-  for (const auto& d : digests) artefacts.push_back(artefact_path(d));
-  auto drop = [this, &digests, &artefacts] {
-    for (std::size_t i = 0; i < digests.size(); ++i) {
-      static_cast<void>(packages_.remove(digests[i]).ok());  // open descriptors of running instances stay valid
-      static_cast<void>(store_.forget_package(digests[i]).ok());
-      unlink(artefacts[i].c_str());
-    }
-    return Ok{};
-  };
-  if (!digests.empty()) co_await blocking_.run(drop);
-}
-
 Task<Status> Control::remove(std::string tenant, std::string name) {
+  std::string key;
+  make_key_text(key, tenant, name);
+  auto turn = co_await turns_.take(key);
   EndpointPtr e = find(tenant, name);
   if (!e) co_return make_error(Code::kNotFound, "endpoint_not_found", "no endpoint \"{}\"", name);
   auto drop = [this, &tenant, &name] { return store_.delete_endpoint(tenant, name); };
   if (auto st = co_await blocking_.run(drop); !st.ok()) co_return st.error();
-  std::string key;
-  make_key_text(key, tenant, name);
   endpoints_.erase(key);
   std::vector<std::string> packages;
   for (const auto& [n, v] : e->versions) {
@@ -303,15 +253,46 @@ Task<Status> Control::remove(std::string tenant, std::string name) {
     packages.push_back(v->package);
   }
   log_.forget(name);
-  co_await forget_packages(std::move(packages));
+  turn.give_back();
+  co_await artefacts_.collect(std::move(packages));
   co_return Ok{};
 }
 
-Task<Result<std::uint64_t>> Control::quota_left(std::string tenant) {
-  auto ask = [this, &tenant] { return store_.package_bytes_of(tenant); };
-  auto used = co_await blocking_.run(ask);
-  if (!used.ok()) co_return used.error();
-  co_return *used >= options_.tenant_quota_bytes ? 0 : options_.tenant_quota_bytes - *used;
+// A version of the store, with its artefact; null if it can't be served.
+Task<ServedPtr> Control::restore_version(VersionRow row) {
+  auto settings = settings_from_json(row.settings_json);
+  auto signature = signature_from_json(row.report_json);
+  if (!settings.ok() || !signature.ok()) co_return nullptr;
+  if (access(artefacts_.path(row.package).c_str(), R_OK) != 0) {
+    auto rebuilt = co_await artefacts_.build(row.package);
+    if (!rebuilt.ok()) {
+      log_.event(row.endpoint,
+                 fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})",
+                             Log::timestamp(), row.endpoint, row.number, rebuilt.error().reason));
+      co_return nullptr;
+    }
+  }
+  auto served = serve(row, *settings, CompileReport{*signature, row.report_json, 0});
+  co_return served.ok() ? *served : nullptr;
+}
+
+Task<void> Control::restore_endpoint(EndpointRow row, std::vector<VersionRow> versions) {
+  auto e = std::make_shared<Endpoint>();
+  e->tenant = row.tenant;
+  e->name = row.name;
+  e->created_ms = row.created_ms;
+  for (VersionRow& v : versions) {
+    const std::uint32_t number = v.number;
+    ServedPtr served = co_await restore_version(std::move(v));
+    if (!served) continue;
+    e->versions[number] = served;
+    if (number == row.live_version) e->live = std::move(served);
+  }
+  if (!e->live) co_return;
+  std::string key;
+  make_key_text(key, row.tenant, row.name);
+  endpoints_.emplace(key, e);
+  node_->keep(e->live->version);
 }
 
 Task<Status> Control::restore() {
@@ -319,36 +300,30 @@ Task<Status> Control::restore() {
   if (!endpoints.ok()) co_return endpoints.error();
   auto versions = store_.versions();
   if (!versions.ok()) co_return versions.error();
-  for (const EndpointRow& row : *endpoints) {
-    auto e = std::make_shared<Endpoint>();
-    e->tenant = row.tenant;
-    e->name = row.name;
-    e->created_ms = row.created_ms;
-    for (const VersionRow& v : *versions) {
-      if (v.tenant != row.tenant || v.endpoint != row.name || v.number + kKeptVersions <= row.live_version) continue;
-      auto settings = settings_from_json(v.settings_json);
-      auto signature = signature_from_json(v.report_json);
-      if (!settings.ok() || !signature.ok()) continue;
-      const std::string path = artefact_path(v.package);
-      if (access(path.c_str(), R_OK) != 0) {
-        auto rebuilt = co_await build_artefact(v.package, path);
-        if (!rebuilt.ok()) {
-          log_.event(row.name,
-                     fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})",
-                                 Log::timestamp(), row.name, v.number, rebuilt.error().reason));
-          continue;
-        }
-      }
-      auto served = serve(v, *settings, CompileReport{*signature, v.report_json, 0});
-      if (!served.ok()) continue;
-      e->versions[v.number] = *served;
-      if (v.number == row.live_version) e->live = *served;
-    }
-    if (!e->live) continue;
-    std::string key;
-    make_key_text(key, row.tenant, row.name);
-    endpoints_.emplace(key, e);
-    node_->keep(e->live->version);
+  std::unordered_map<std::string, std::vector<VersionRow>> by_endpoint;
+  std::string key;
+  for (VersionRow& v : *versions) {
+    make_key_text(key, v.tenant, v.endpoint);
+    by_endpoint[key].push_back(std::move(v));
+  }
+  std::unordered_set<std::string> packages;
+  for (const EndpointRow& e : *endpoints) {
+    make_key_text(key, e.tenant, e.name);
+    std::vector<VersionRow>& rows = by_endpoint[key];
+    const std::uint32_t from = keep_from(e.live_version);
+    // A deploy that was cut off has committed and not pruned.
+    if (std::erase_if(rows, [from](const VersionRow& v) { return v.number < from; }) > 0)
+      static_cast<void>(store_.prune_versions(e.tenant, e.name, from).ok());
+    for (const VersionRow& v : rows) packages.insert(v.package);
+  }
+  const Artefacts::Swept swept = co_await artefacts_.sweep(std::move(packages));
+  if (swept.packages + swept.artefacts > 0) {
+    log_.event("", fmt::format(R"({{"time":"{}","event":"swept","packages":{},"artefacts":{}}})", Log::timestamp(),
+                               swept.packages, swept.artefacts));
+  }
+  for (EndpointRow& e : *endpoints) {
+    make_key_text(key, e.tenant, e.name);
+    co_await restore_endpoint(std::move(e), std::move(by_endpoint[key]));
   }
   co_return Ok{};
 }

@@ -1,6 +1,7 @@
 // Endpoints and their versions: the route table, deploys, deletes, and what a start of the server restores. One
 // reactor; files, SQL and hashing run on the blocking pool. A deploy is: package → compile job → artefact (fsync,
-// rename) → version in the store → route. Any failure before the store's commit leaves the endpoint as it was.
+// rename) → version in the store → route. Any failure before the store's commit leaves the endpoint as it was. Commits
+// and routes of one endpoint change in its turn, so that the route table holds what the store holds.
 #pragma once
 #include <map>
 #include <memory>
@@ -11,7 +12,10 @@
 #include <vector>
 
 #include "async/async.h"
+#include "async/turns.h"
 #include "compile/job.h"
+#include "control/artefacts.h"
+#include "control/options.h"
 #include "control/settings.h"
 #include "node/node.h"
 #include "observe/log.h"
@@ -39,13 +43,6 @@ struct Endpoint {
 };
 using EndpointPtr = std::shared_ptr<Endpoint>;
 
-struct ControlOptions {
-  std::string data_dir;
-  std::uint64_t max_package_bytes = 4ULL << 30;
-  std::uint64_t tenant_quota_bytes = 64ULL << 30;
-  std::string runtime_version;  // part of an artefact's key
-};
-
 class Control final : public NodeObserver {
  public:
   static constexpr std::uint32_t kKeptVersions = 2;
@@ -55,10 +52,9 @@ class Control final : public NodeObserver {
       : executor_(ex),
         options_(std::move(options)),
         store_(store),
-        packages_(packages),
         blocking_(blocking),
-        launcher_(launcher),
-        log_(log) {}
+        log_(log),
+        artefacts_(options_, store, packages, blocking, launcher) {}
   void attach(Node& node) { node_ = &node; }
 
   // Restores the route table; rebuilds artefacts that are missing (another CPU, another runtime version).
@@ -69,7 +65,11 @@ class Control final : public NodeObserver {
   Task<Result<ServedPtr>> deploy(std::string tenant, std::string name, std::string package, std::string spec_json);
   Task<Status> remove(std::string tenant, std::string name);
   // Room left for the tenant's next package, bytes.
-  Task<Result<std::uint64_t>> quota_left(std::string tenant);
+  Task<Result<std::uint64_t>> quota_left(std::string tenant) { return artefacts_.quota_left(std::move(tenant)); }
+  // Finishes an upload, which must outlive the task: its digest. It stays for an hour unless it is deployed.
+  Task<Result<std::string>> accept_package(PackageStore::Upload& upload, std::string tenant) {
+    return artefacts_.accept(upload, std::move(tenant));
+  }
   const ControlOptions& options() const { return options_; }
 
   void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
@@ -79,24 +79,25 @@ class Control final : public NodeObserver {
   // Starts one instance of a version that is not served yet, with its own limits, and runs the sample, or zeros.
   Task<Status> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
   Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
-  Task<Result<CompileReport>> build_artefact(std::string package, std::string path);
+  // `old`: the packages of the versions before it.
   Task<Result<ServedPtr>> deploy_checked(std::string tenant, std::string name, std::string package,
-                                         EndpointSettings settings);
-  std::string artefact_path(std::string_view package) const;
+                                         EndpointSettings settings, std::vector<std::string>& old);
+  Task<Result<ServedPtr>> commit(VersionRow row, EndpointSettings settings, CompileReport report,
+                                 std::vector<std::string>& old);
+  Task<ServedPtr> restore_version(VersionRow row);  // null if it can't be served
+  Task<void> restore_endpoint(EndpointRow row, std::vector<VersionRow> versions);
   void put(const EndpointPtr& endpoint, ServedPtr served);
-  Task<void> forget_packages(std::vector<std::string> digests);
 
   Executor executor_;
   ControlOptions options_;
   Store& store_;
-  PackageStore& packages_;
   BlockingPool& blocking_;
-  LauncherClient& launcher_;
   Log& log_;
+  Artefacts artefacts_;
   Node* node_ = nullptr;
   std::unordered_map<std::string, EndpointPtr> endpoints_;  // key(tenant, name)
   mutable std::string lookup_;                              // reused, so that a look-up allocates nothing
-  std::unordered_multiset<std::string> deploying_;          // packages of deploys under way: not to be collected
+  Turns turns_;                                             // by key(tenant, name): commit and route, or remove
   int deploys_ = 0;
 };
 

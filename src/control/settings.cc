@@ -12,11 +12,12 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <span>
 #include <utility>
 #include <variant>
+
+#include "tensor/json_parse.h"
 
 namespace mayfly {
 namespace {
@@ -258,7 +259,8 @@ Status parse_sample(const Setting& row, const Json& value, EndpointSettings& s) 
   return Ok{};
 }
 Json print_sample(const Setting&, const EndpointSettings& s) {
-  return s.sample_json.empty() ? Json() : Json::parse(s.sample_json);
+  auto sample = parse_json_bounded(s.sample_json);
+  return sample.ok() ? std::move(*sample) : Json();
 }
 
 using S = EndpointSettings;
@@ -404,11 +406,9 @@ Result<Json> parse_json(std::string_view text) {
   if (text.size() > kMaxSpecBytes) {
     return invalid("invalid_setting", "the specification has {} bytes; the limit is {}", text.size(), kMaxSpecBytes);
   }
-  try {
-    return Json::parse(text);
-  } catch (const Json::exception& e) {
-    return invalid("invalid_setting", "the specification is not JSON: {}", e.what());
-  }
+  auto spec = parse_json_bounded(text);
+  if (!spec.ok()) return invalid("invalid_setting", "cannot read the specification: {}", spec.error().message);
+  return spec;
 }
 
 bool is_shown(const Setting& row, const EndpointSettings& s) {

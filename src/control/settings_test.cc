@@ -54,6 +54,19 @@ TEST(SettingsTest, ReadsEverySetting) {
   EXPECT_THAT(s.classes->labels, ::testing::ElementsAre("cat", "dög"));
 }
 
+// Such a text ended the process where it was destroyed or printed, stored ones included.
+TEST(SettingsTest, RefusesDeepText) {
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+  for (const std::string& spec : {deep, "{\"sample\": {\"inputs\": " + deep + "}}", "{\"labels\": " + deep + "}"}) {
+    const Error e = refused(spec);
+    EXPECT_EQ(e.reason, "invalid_setting");
+    EXPECT_THAT(e.message, HasSubstr("nested deeper than 32 levels"));
+  }
+  EndpointSettings s;
+  s.sample_json = "{\"a\": " + deep + "}";
+  EXPECT_FALSE(nlohmann::json::parse(settings_to_json(s)).contains("sample"));
+}
+
 TEST(SettingsTest, CanonicalTextReadsBackAsItself) {
   for (const char* json : {"{}", R"({"idle": 0, "cpu": 0.25, "memory": 100000001})", R"({"input": {"image": {}}})",
                            R"({"input": {"image": {"mean": [123.675, 116.28, 103.53], "scale": 0.0078125}},

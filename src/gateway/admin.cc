@@ -1,9 +1,9 @@
 // The admin API under /admin/v1/: packages, endpoints and their versions, instances, logs, keys. /openapi.json
 // (pages.cc) describes it.
 #include <charconv>
-#include <nlohmann/json.hpp>
 
 #include "gateway/gateway.h"
+#include "tensor/json_parse.h"
 
 namespace mayfly {
 namespace {
@@ -13,8 +13,8 @@ using Json = nlohmann::json;
 std::string text(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 Json parse_or_null(std::string_view s) {
-  Json j = Json::parse(s, nullptr, false);
-  return j.is_discarded() ? Json() : j;
+  auto j = parse_json_bounded(s);
+  return j.ok() ? std::move(*j) : Json();
 }
 
 std::string_view instance_state(const Instance& i) {
@@ -112,7 +112,10 @@ Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response&
   if (!upload.ok()) co_return fail(upload.error()), Ok{};
   for (;;) {
     auto piece = co_await rq.reader->next();
-    if (!piece.ok()) co_return fail(piece.error()), Ok{};
+    if (!piece.ok()) {
+      rs.close = true;  // what else comes of the body is not known
+      co_return fail(piece.error()), Ok{};
+    }
     if (piece->empty()) break;
     auto write = [&] { return (*upload)->write(*piece); };
     if (auto st = co_await blocking_.run(write); !st.ok()) {
@@ -120,19 +123,16 @@ Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response&
       co_return fail(st.error()), Ok{};
     }
   }
-  auto finish = [&]() -> Result<std::string> {
-    auto digest = (*upload)->finish();
-    if (digest.ok()) MAYFLY_TRY(store_.note_package(*digest, c.principal.tenant, (*upload)->bytes()));
-    return digest;
-  };
-  auto digest = co_await blocking_.run(finish);
+  auto digest = co_await control_.accept_package(**upload, c.principal.tenant);
   if (!digest.ok()) co_return fail(digest.error()), Ok{};
   rs.body = fmt::format(R"({{"digest":"{}","bytes":{}}})", *digest, (*upload)->bytes());
   co_return Ok{};
 }
 
 Task<Ok> Gateway::deploy(const Request& rq, RequestContext& c, Response& rs) {
-  Json body = Json::parse(rq.body, nullptr, false);
+  auto parsed = parse_json_bounded(rq.body);
+  if (!parsed.ok()) co_return render_error(parsed.error(), rs), Ok{};
+  Json& body = *parsed;
   if (!body.is_object() || !body.contains("package") || !body["package"].is_string()) {
     render_error(invalid("malformed_json", "expected {{\"package\": \"<digest>\", \"spec\": {{…}}}}"), rs);
     co_return Ok{};
@@ -202,7 +202,9 @@ Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
     rs.body = text({{"keys", rows}});
     co_return Ok{};
   }
-  Json body = Json::parse(rq.body, nullptr, false);
+  auto parsed = parse_json_bounded(rq.body);
+  if (!parsed.ok()) co_return render_error(parsed.error(), rs), Ok{};
+  const Json& body = *parsed;
   std::vector<std::string> scopes;
   bool good = body.is_object() && body.contains("name") && body["name"].is_string() && body.contains("scopes") &&
               body["scopes"].is_array();

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "crypto/hash.h"
+#include "gateway/origin.h"
 #include "tensor/json.h"
 
 namespace mayfly {
@@ -12,6 +13,7 @@ namespace {
 constexpr std::uint64_t kSmallBody = 1 << 20;  // admin requests; specifications hold label lists
 constexpr std::uint64_t kSpecBody = 64 << 20;
 constexpr std::size_t kMaxRequestId = 128;
+constexpr std::uint64_t kAdminBodyNs = 60'000'000'000;  // for the body of an admin request; uploads take their time
 
 std::string_view next_segment(std::string_view& rest) {
   const auto slash = rest.find('/');
@@ -52,23 +54,33 @@ Error wrong_method(std::string_view method, std::string_view path) {
                     path);
 }
 
-// Which methods a route takes.
-bool method_fits(Route route, Method m) {
+// Which methods a route takes, as the header Allow says it.
+std::string_view allowed_methods(Route route) {
   switch (route) {
     case Route::kInfer:
     case Route::kPackages:
     case Route::kVersions:
-      return m == Method::kPost;
+      return "POST";
     case Route::kPredictions:
-      return m == Method::kPost || m == Method::kPut;  // curl -T sends PUT
+      return "POST, PUT";  // curl -T sends PUT
     case Route::kKeys:
-      return m == Method::kGet || m == Method::kPost;
+      return "GET, POST";
     case Route::kKey:
-      return m == Method::kDelete;
+      return "DELETE";
     case Route::kEndpoint:
-      return m == Method::kGet || m == Method::kDelete;
+      return "GET, DELETE";
     default:
-      return m == Method::kGet || m == Method::kHead;
+      return "GET, HEAD";
+  }
+}
+
+bool method_fits(Route route, std::string_view method) {
+  std::string_view allowed = allowed_methods(route);
+  for (;;) {
+    const auto comma = allowed.find(", ");
+    if (allowed.substr(0, comma) == method) return true;
+    if (comma == std::string_view::npos) return false;
+    allowed.remove_prefix(comma + 2);
   }
 }
 
@@ -131,7 +143,7 @@ void Gateway::on_abort(void* cookie) {
 }
 
 void Gateway::render_error(const Error& error, Response& rs) {
-  rs.status = http_status(error);
+  rs.status = error.reason == "body_timeout" ? 408 : http_status(error);
   rs.content_type = "application/json";
   rs.body.assign("{\"error\":");
   append_json_string(rs.body, error.message);
@@ -248,19 +260,21 @@ Status Gateway::resolve(const RequestHead& head, RequestContext& c) {
 BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
   BodyPolicy p;
   p.max_bytes = kSmallBody;
+  p.deadline_ns = received_ns + kAdminBodyNs;
   switch (c.route) {
     case Route::kInfer:
     case Route::kPredictions: {
       const NodeSettings& s = c.served->version->settings;
       // JSON text takes up to about 8 times the space of its numbers.
       p.max_bytes = std::max<std::uint64_t>(kSmallBody, s.max_request_bytes * (c.route == Route::kInfer ? 8 : 1));
-      c.deadline_ns = received_ns + s.timeout_ms * 1'000'000;
+      c.deadline_ns = p.deadline_ns = received_ns + s.timeout_ms * 1'000'000;
       node_.wake(c.served->version);
       break;
     }
     case Route::kPackages:
       p.max_bytes = control_.options().max_package_bytes;
       p.streaming = true;
+      p.deadline_ns = 0;
       break;
     case Route::kVersions:
       p.max_bytes = kSpecBody;
@@ -287,12 +301,20 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
     c->principal = std::move(*principal);
   else
     c->principal = Principal{};
+  if (principal.ok() && c->principal.key_id.empty()) {
+    if (auto st = check_origin(head); !st.ok()) return refuse(st.error());
+  }
   Status found = resolve(head, *c);
   const bool route_known = found.ok() || found.error().reason != "no_such_path";
   // Who may not ask learns nothing of what there is.
   if (!principal.ok() && !(route_known && is_public(c->route))) return refuse(principal.error());
   if (!found.ok()) return refuse(found.error());
-  if (!method_fits(c->route, c->method)) return refuse(wrong_method(head.method_text, head.path));
+  if (!method_fits(c->route, head.method_text)) {
+    const std::string_view allowed = allowed_methods(c->route);
+    BodyPolicy p = refuse(wrong_method(head.method_text, head.path));
+    p.refuse_headers = fmt::format("Allow: {}\r\n", allowed);
+    return p;
+  }
   if (principal.ok() && !is_public(c->route)) {
     if (auto st = KeyRing::require(c->principal, needed_scope(*c)); !st.ok()) return refuse(st.error());
   }

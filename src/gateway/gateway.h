@@ -48,7 +48,8 @@ struct RequestContext {
   std::string request_id;
   std::uint64_t deadline_ns = 0;
   Phases phases;
-  InferRequest infer;  // its strings and vectors are reused
+  SlotRequest slot_request;  // private until it is submitted
+  InferRequest infer;        // its strings and vectors are reused
 };
 
 struct GatewayOptions {
@@ -76,10 +77,10 @@ class Gateway final : public HttpHandler {
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
-  // One prediction: lease, fill, run, and once more elsewhere if the instance was lost. `fill` parses the body into the
-  // slot and returns how many bytes it used; `print` renders from the slot. Both run with the lease held.
+  // One prediction: lease, fill, run, and once more elsewhere if the instance was lost. `fill` parses the body into
+  // slot_request and the slot's input region; `print` renders from the slot. Both run with the lease held.
   template <typename Fill, typename Print>
-  Task<Status> predict(RequestContext& c, const Request& rq, Response& rs, Fill& fill, Print& print);
+  Task<Status> predict(RequestContext& c, Response& rs, Fill& fill, Print& print);
   void finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status);
   Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);        // oip.cc
   Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);  // predictions.cc

@@ -37,7 +37,8 @@ struct RequestHead {
 class BodyReader {
  public:
   virtual ~BodyReader() = default;
-  // Next piece, valid until the next call; empty at the end. Errors: payload_too_large, body_timeout, malformed_body.
+  // Next piece, valid until the next call; empty at the end. Errors: payload_too_large, body_timeout,
+  // deadline_exceeded, malformed_body.
   virtual Task<Result<std::span<const char>>> next() = 0;
 };
 
@@ -68,7 +69,9 @@ struct Response {
 struct BodyPolicy {
   std::uint64_t max_bytes = 0;
   bool streaming = false;
-  std::optional<Error> refuse;  // answer this at once, without reading the body (401, 404, 413 …)
+  std::uint64_t deadline_ns = 0;  // CLOCK_MONOTONIC: the body is whole by then, or deadline_exceeded; 0: none
+  std::optional<Error> refuse;    // answer this at once, without reading the body (401, 404, 413 …)
+  std::string refuse_headers;     // of that answer: extra complete lines, as in Response
 };
 
 class HttpHandler {

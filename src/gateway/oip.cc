@@ -49,12 +49,6 @@ Result<std::optional<std::uint64_t>> json_length(const RequestHead& head, std::s
 
 }  // namespace
 
-std::uint64_t bytes_used(const SlotRequest& rq) {
-  std::uint64_t end = 0;
-  for (std::uint32_t i = 0; i < rq.input_count; ++i) end = std::max(end, rq.inputs[i].offset + rq.inputs[i].bytes);
-  return end;
-}
-
 Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
   const Version& v = *c.served->version;
   auto length = json_length(*rq.head, rq.body.size());
@@ -65,9 +59,8 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
   c.infer.id.clear();
   c.infer.outputs.clear();
   c.infer.binary_output_default = false;
-  auto fill = [&](Lease& lease) -> Result<std::uint64_t> {
-    MAYFLY_TRY(parse_infer(rq.body, *length, v.signature, lease.slot().request, lease.input(), c.infer));
-    return bytes_used(lease.slot().request);
+  auto fill = [&](Lease& lease) -> Status {
+    return parse_infer(rq.body, *length, v.signature, c.slot_request, lease.input(), c.infer);
   };
   auto print = [&](Lease& lease, const SlotResult& result, Response& out) -> Status {
     MAYFLY_TRY(result_status(v, result));
@@ -81,7 +74,7 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
     }
     return Ok{};
   };
-  const Status status = co_await predict(c, rq, rs, fill, print);
+  const Status status = co_await predict(c, rs, fill, print);
   finish_predict(rq, c, rs, status);
   co_return Ok{};
 }

@@ -45,6 +45,9 @@ constexpr Operation kOperations[] = {
     {"/v2/models/{name}/versions/{version}/ready", "get", "Is the version ready", "invoke"},
     {"/v2/models/{name}/versions/{version}/infer", "post", "Predict with one version", "invoke"},
     {"/predictions/{name}", "post", "Predict from raw bytes, such as a picture", "invoke"},
+    {"/predictions/{name}", "put", "The same, as `curl -T` sends it", "invoke"},
+    {"/predictions/{name}/{version}", "post", "Predict from raw bytes with one version", "invoke"},
+    {"/predictions/{name}/{version}", "put", "The same, as `curl -T` sends it", "invoke"},
     {"/admin/v1/packages", "post", "Upload a model; answers its digest", "deploy"},
     {"/admin/v1/endpoints", "get", "All endpoints with their state", "deploy"},
     {"/admin/v1/endpoints/{name}", "get", "One endpoint: versions, settings, instances", "deploy"},
@@ -56,6 +59,7 @@ constexpr Operation kOperations[] = {
     {"/admin/v1/keys", "post", "Make a key: {name, scopes}; the secret is shown once", "admin"},
     {"/admin/v1/keys/{name}", "delete", "Revoke a key by its id", "admin"},
     {"/metrics", "get", "Metrics as Prometheus text", "admin"},
+    {"/openapi.json", "get", "This document", ""},
 };
 
 void append_operation(std::string& out, const Operation& op) {

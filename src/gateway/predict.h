@@ -5,16 +5,19 @@
 namespace mayfly {
 
 template <typename Fill, typename Print>
-Task<Status> Gateway::predict(RequestContext& c, const Request& rq, Response& rs, Fill& fill, Print& print) {
+Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print& print) {
   constexpr int kAttempts = 2;
   Error last;
+  const std::uint64_t asked = now_ns();
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     auto lease = co_await node_.acquire(c.served->version, c.deadline_ns);
     if (!lease.ok()) co_return lease.error();
     const std::uint64_t granted = now_ns();
-    Result<std::uint64_t> used = fill(*lease);
-    if (!used.ok()) co_return used.error();
-    CallOutcome outcome = co_await lease->run(c.deadline_ns, *used);
+    if (Status filled = fill(*lease); !filled.ok()) {
+      lease->discard_input();
+      co_return filled;
+    }
+    CallOutcome outcome = co_await lease->run(c.slot_request, c.deadline_ns);
     if (outcome.instance_lost && !outcome.result.ok()) {
       last = outcome.result.error();
       if (attempt + 1 < kAttempts) ++c.endpoint->metrics.retries;
@@ -22,7 +25,7 @@ Task<Status> Gateway::predict(RequestContext& c, const Request& rq, Response& rs
     }
     if (!outcome.result.ok()) co_return outcome.result.error();
     if (lease->cold()) c.phases = lease->instance().start_phases();
-    c.phases.queue = granted - rq.received_ns;
+    c.phases.queue = granted - asked;
     c.phases.infer = outcome.result->run_ns;
     co_return print(*lease, *outcome.result, rs);
   }

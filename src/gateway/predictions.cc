@@ -1,5 +1,6 @@
 // POST or PUT /predictions/NAME: raw bytes in, TorchServe's way. A picture for endpoints with an image input, else an
 // Open Inference Protocol request as JSON.
+#include <cmath>
 #include <cstring>
 
 #include "gateway/predict.h"
@@ -21,7 +22,11 @@ void append_classes(std::string& out, const ServedVersion& served, const SlotRes
       append_json_string(out, labels[r.top[i].index]);
       out += ',';
     }
-    fmt::format_to(std::back_inserter(out), "\"index\":{},\"score\":{}}}", r.top[i].index, r.top[i].score);
+    fmt::format_to(std::back_inserter(out), "\"index\":{},\"score\":", r.top[i].index);
+    if (std::isfinite(r.top[i].score))
+      fmt::format_to(std::back_inserter(out), "{}}}", r.top[i].score);
+    else
+      out += "null}";
   }
   out += "]}";
 }
@@ -40,18 +45,18 @@ Task<Ok> Gateway::predictions(const Request& rq, RequestContext& c, Response& rs
                            v.display()));
     co_return Ok{};
   }
-  auto fill = [&](Lease& lease) -> Result<std::uint64_t> {
+  auto fill = [&](Lease& lease) -> Status {
     if (rq.body.size() > lease.input().size()) {
       return invalid("payload_too_large", "the picture has {} bytes; max_request of {} is {}", rq.body.size(),
                      v.display(), lease.input().size());
     }
     std::memcpy(lease.input().data(), rq.body.data(), rq.body.size());
-    SlotRequest& s = lease.slot().request;
+    SlotRequest& s = c.slot_request;
     s.kind = RequestKind::kImage;
     s.input_count = 0;
     s.raw_bytes = rq.body.size();
     s.output_mask = ~0ULL;
-    return std::uint64_t{rq.body.size()};
+    return Ok{};
   };
   c.infer.outputs.clear();
   c.infer.id.clear();
@@ -68,7 +73,7 @@ Task<Ok> Gateway::predictions(const Request& rq, RequestContext& c, Response& rs
                          lease.output());
     return Ok{};
   };
-  const Status status = co_await predict(c, rq, rs, fill, print);
+  const Status status = co_await predict(c, rs, fill, print);
   finish_predict(rq, c, rs, status);
   co_return Ok{};
 }

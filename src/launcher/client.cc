@@ -1,6 +1,9 @@
 #include "launcher/client.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
+
+#include <cerrno>
 
 namespace mayfly {
 
@@ -9,14 +12,39 @@ LauncherClient::LauncherClient(Executor ex, Fd socket, std::function<void(std::s
 
 void LauncherClient::start(const LaunchRequest& request, std::span<const int> fds, SandboxListener* listener) {
   listeners_.emplace(request.id, listener);
-  if (!send_message(socket_.native_handle(), &request, sizeof request, fds)) on_gone_("the launcher does not answer");
+  send(request, fds);
+}
+
+void LauncherClient::send(const LaunchRequest& request, std::span<const int> fds) {
+  if (unsent_.empty()) {
+    if (send_message(socket_.native_handle(), &request, sizeof request, fds, MSG_DONTWAIT)) return;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return on_gone_("the launcher does not answer");
+    asio::co_spawn(socket_.get_executor(), send_rest(), asio::detached);
+  }
+  Unsent rest{request, {}};
+  for (int fd : fds) rest.fds.emplace_back(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  unsent_.push_back(std::move(rest));
+}
+
+Task<void> LauncherClient::send_rest() {
+  while (!unsent_.empty() && !closing_) {
+    auto [ec] = co_await socket_.async_wait(asio::posix::descriptor_base::wait_write, use_result);
+    if (ec) co_return;
+    while (!unsent_.empty()) {
+      std::vector<int> fds;
+      for (const Fd& fd : unsent_.front().fds) fds.push_back(fd.get());
+      const LaunchRequest& request = unsent_.front().request;
+      if (!send_message(socket_.native_handle(), &request, sizeof request, fds, MSG_DONTWAIT)) break;
+      unsent_.pop_front();
+    }
+  }
 }
 
 void LauncherClient::end(std::uint64_t id) {
   LaunchRequest request;
   request.kind = LaunchKind::kEnd;
   request.id = id;
-  if (!send_message(socket_.native_handle(), &request, sizeof request, {})) on_gone_("the launcher does not answer");
+  send(request, {});
 }
 
 void LauncherClient::deliver(const LaunchEvent& event) {

@@ -2,6 +2,7 @@
 // When the launcher dies the server can't make sandboxes any more: on_gone is called, and the server ends for its
 // supervisor to restart.
 #pragma once
+#include <deque>
 #include <functional>
 #include <unordered_map>
 
@@ -33,11 +34,18 @@ class LauncherClient {
   }
 
  private:
+  struct Unsent {
+    LaunchRequest request;
+    std::vector<Fd> fds;
+  };
+  void send(const LaunchRequest& request, std::span<const int> fds);
+  Task<void> send_rest();
   Task<void> read_events();
   void deliver(const LaunchEvent& event);
   asio::posix::basic_stream_descriptor<Executor> socket_;
   std::function<void(std::string)> on_gone_;
   std::unordered_map<std::uint64_t, SandboxListener*> listeners_;
+  std::deque<Unsent> unsent_;  // the socket was full; the reactor never blocks on the launcher, which may block on it
   std::uint64_t next_id_ = 1;
   bool closing_ = false;
 };

@@ -36,6 +36,14 @@ struct Sandbox {
   std::uint64_t request_id = 0;
 };
 
+void end_sandbox(const Sandbox& sandbox) {
+  if (sandbox.pidfd.valid()) {
+    syscall(SYS_pidfd_send_signal, sandbox.pidfd.get(), SIGKILL, nullptr, 0);
+  } else if (sandbox.pid > 1) {
+    kill(sandbox.pid, SIGKILL);
+  }
+}
+
 // A request for which no blank was ready.
 struct Pending {
   LaunchRequest request;
@@ -158,10 +166,7 @@ void Launcher::on_server() {
 }
 
 void Launcher::end(std::uint64_t request_id) {
-  if (auto it = by_request_.find(request_id); it != by_request_.end()) {
-    syscall(SYS_pidfd_send_signal, sandboxes_.at(it->second).pidfd.get(), SIGKILL, nullptr, 0);
-    return;
-  }
+  if (auto it = by_request_.find(request_id); it != by_request_.end()) return end_sandbox(sandboxes_.at(it->second));
   auto at =
       std::find_if(pending_.begin(), pending_.end(), [&](const Pending& p) { return p.request.id == request_id; });
   if (at == pending_.end()) return;
@@ -191,10 +196,13 @@ void Launcher::serve_pending() {
     if (it == sandboxes_.end()) continue;  // it died while it waited
     const Pending pending = std::move(pending_.front());
     pending_.pop_front();
-    if (auto st = hand_over(it->second, pending); !st.ok())
-      refuse(pending.request.id, st.error().message);
-    else
+    const Status handed = hand_over(it->second, pending);
+    if (handed.ok()) {
       by_request_.emplace(pending.request.id, id);
+      continue;
+    }
+    refuse(pending.request.id, handed.error().message);
+    end_sandbox(it->second);  // its limits are half set: it is not used again, and its end takes it off the books
   }
 }
 
@@ -236,18 +244,22 @@ void Launcher::on_zygote() {
   LaunchEvent e;
   Received got = receive_message(zygote_.get(), &e, sizeof e);
   if (got.bytes != sizeof e) return on_zygote_gone();
-  if (e.id == 0) {  // primed, or unable to
+  if (e.id ==
+      0) {  // primed, or unable to: then nothing can be started any more, and the server's supervisor has to know
     zygote_ready_ = e.kind == LaunchEventKind::kReady;
-    return tell(e);
+    tell(e);
+    stop_ = stop_ || !zygote_ready_;
+    return;
   }
   auto it = sandboxes_.find(e.id);
   if (it == sandboxes_.end()) return;
   Sandbox& sandbox = it->second;
-  if (e.kind == LaunchEventKind::kStarted && got.fds.size() == 2) {
+  if (e.kind == LaunchEventKind::kStarted) {
     --making_;
+    sandbox.pid = e.pid;
+    if (got.fds.size() != 2) return end_sandbox(sandbox);  // out of descriptors
     sandbox.pidfd = std::move(got.fds[0]);
     sandbox.socket = std::move(got.fds[1]);
-    sandbox.pid = e.pid;
     blanks_.push_back(e.id);
     return serve_pending();
   }
@@ -266,12 +278,11 @@ void Launcher::on_zygote() {
   sandboxes_.erase(it);
 }
 
-// Ends the zygote and every sandbox, and waits until they are gone. Orphans of the zygote become children of this process.
+// Ends the zygote and every sandbox, and waits until they are gone. Orphans of the zygote become children of this
+// process.
 void Launcher::end_processes() {
   kill(zygote_pid_, SIGKILL);
-  for (auto& [id, sandbox] : sandboxes_) {
-    if (sandbox.pidfd.valid()) syscall(SYS_pidfd_send_signal, sandbox.pidfd.get(), SIGKILL, nullptr, 0);
-  }
+  for (auto& [id, sandbox] : sandboxes_) end_sandbox(sandbox);
   while (waitpid(-1, nullptr, 0) > 0) {
   }
   sandboxes_.clear();

@@ -11,7 +11,7 @@ namespace {
 constexpr std::size_t kMaxFds = 12;
 }
 
-bool send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) {
+bool send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds, int flags) {
   iovec iov{const_cast<void*>(data), bytes};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)] = {};
   msghdr msg{};
@@ -29,7 +29,7 @@ bool send_message(int socket, const void* data, std::size_t bytes, std::span<con
   }
   ssize_t n = 0;
   do {
-    n = sendmsg(socket, &msg, MSG_NOSIGNAL);
+    n = sendmsg(socket, &msg, MSG_NOSIGNAL | flags);
   } while (n < 0 && errno == EINTR);
   return n == static_cast<ssize_t>(bytes);
 }

@@ -62,8 +62,8 @@ struct LaunchEvent {
   char text[160] = {};
 };
 
-// Blocking send of one message. False: the peer is gone.
-bool send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds);
+// Sends one message; blocks unless flags has MSG_DONTWAIT. False: errno tells; EAGAIN, or the peer is gone.
+bool send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds, int flags = 0);
 // Receives one message of exactly `bytes`. received == 0: end of file; < 0: errno.
 struct Received {
   std::int64_t bytes = 0;

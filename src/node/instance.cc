@@ -8,13 +8,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 
 namespace mayfly {
 namespace {
 
+constexpr std::string_view kInstanceFailed = "instance_failed", kInstanceLost = "instance_lost";
 constexpr std::uint64_t kGiveBackBytes = 4ULL << 20;  // a slot that used more gives its pages back
+
+constexpr std::uint64_t kStartLimitNs = 10'000'000'000;  // or the timeout, if that is longer
 
 std::uint64_t page_round(std::uint64_t n) { return (n + 4095) / 4096 * 4096; }
 
@@ -29,11 +33,20 @@ std::string describe_end(const LaunchEvent& e) {
   return fmt::format("exited with status {}", WEXITSTATUS(e.wait_status));
 }
 
-Error lost(const Version& v, const std::string& cause) {
-  return make_error(Code::kUnavailable, "instance_failed", "an instance of {} failed: {}", v.display(), cause);
+// blame: instance_failed where the instance did it; instance_lost where it was ended by us, or could not be made.
+Error lost(const Version& v, std::string_view blame, const std::string& cause) {
+  return make_error(Code::kUnavailable, std::string(blame), "an instance of {} failed: {}", v.display(), cause);
 }
 
 }  // namespace
+
+std::uint64_t used_bytes(const SlotRequest& request) {
+  std::uint64_t end = request.raw_bytes;
+  for (std::uint32_t i = 0; i < request.input_count; ++i) {
+    end = std::max(end, request.inputs[i].offset + request.inputs[i].bytes);
+  }
+  return end;
+}
 
 Instance::Instance(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner)
     : launcher_(launcher),
@@ -131,13 +144,15 @@ void Instance::probe_if_unasked() {
   if (phase_ != InstancePhase::kStarting || !has_session || !running_.empty()) return;
   const auto slot = take_slot();
   if (!slot) return;  // leased: its request will be the probe, or return_slot() comes back here
-  SlotRequest& rq = arena_.slot(*slot).request;
-  rq.kind = RequestKind::kProbe;
-  rq.input_count = 0;
-  submit(*slot, nullptr);
+  SlotRequest probe;
+  probe.kind = RequestKind::kProbe;
+  submit(*slot, probe, nullptr);
 }
 
-void Instance::submit(std::uint32_t slot, Call* call) {
+void Instance::submit(std::uint32_t slot, const SlotRequest& request, Call* call) {
+  std::memcpy(&arena_.slot(slot).request, &request,
+              offsetof(SlotRequest, inputs) + sizeof(TensorRef) * request.input_count);
+  used_[slot] = used_bytes(request);
   calls_[slot] = call;
   submitted_[slot] = true;
   last_used_ns_ = now_ns();
@@ -160,13 +175,13 @@ bool Instance::complete(std::uint32_t slot) {
   front_since_ns_ = last_used_ns_ = now_ns();
   Call* call = std::exchange(calls_[slot], nullptr);
   if (call == nullptr) {
-    return_slot(slot, 0);
+    return_slot(slot, used_[slot]);
     return true;
   }
   ++requests_;
   auto result = read_result(arena_, slot, version_->signature);
   if (!result.ok()) {
-    call->done.set(CallOutcome{lost(*version_, result.error().message), true});
+    call->done.set(CallOutcome{lost(*version_, kInstanceFailed, result.error().message), true});
     return false;
   }
   call->done.set(CallOutcome{std::move(*result), false});
@@ -179,11 +194,9 @@ void Instance::drain() {
     for (std::uint32_t n = 0; n <= kMaxSlots; ++n) {
       const auto slot = ring_pop(h.completed);
       if (!slot) break;
-      if (n == kMaxSlots || !complete(*slot)) return end("it broke the contract of the arena");
-      if (phase_ == InstancePhase::kStarting) {
-        phase_ = InstancePhase::kReady;
-        owner_.on_ready(*this);
-      }
+      const bool first = std::exchange(phase_, InstancePhase::kReady) == InstancePhase::kStarting;
+      if (n == kMaxSlots || !complete(*slot)) return end("it broke the contract of the arena", EndKind::kFailed);
+      if (first) owner_.on_ready(*this);
       if (phase_ != InstancePhase::kReady) return;
     }
     probe_if_unasked();
@@ -202,18 +215,20 @@ Task<void> Instance::watch(std::shared_ptr<Instance> self) {
   static_cast<void>(self);
 }
 
-void Instance::end(std::string why) {
+void Instance::end(std::string why, EndKind kind) {
   if (phase_ == InstancePhase::kEnding || phase_ == InstancePhase::kDead) return;
   phase_ = InstancePhase::kEnding;
   end_cause_ = std::move(why);
+  end_kind_ = kind;
   launcher_.end(id_);
-  fail_calls(end_cause_);
+  fail_calls(kind == EndKind::kFailed ? kInstanceFailed : kInstanceLost, end_cause_);
 }
 
-void Instance::fail_calls(const std::string& cause) {
+void Instance::fail_calls(std::string_view blame, const std::string& cause) {
   for (std::uint32_t slot : std::exchange(running_, {})) {
     submitted_[slot] = false;
-    if (Call* call = std::exchange(calls_[slot], nullptr)) call->done.set(CallOutcome{lost(*version_, cause), true});
+    if (Call* call = std::exchange(calls_[slot], nullptr))
+      call->done.set(CallOutcome{lost(*version_, blame, cause), true});
   }
 }
 
@@ -233,8 +248,9 @@ void Instance::on_ended(const LaunchEvent& event, bool refused) {
   }
   phase_ = InstancePhase::kDead;
   done_.close();
-  fail_calls(cause);
-  owner_.on_dead(*this, cause, was_ready);
+  const bool ours = refused || event.text[0] != '\0' || end_kind_ == EndKind::kPlanned;
+  fail_calls(ours ? kInstanceLost : kInstanceFailed, cause);
+  owner_.on_dead(*this, cause, end_kind_, was_ready);
 }
 
 std::uint64_t Instance::memory_bytes() const {
@@ -253,8 +269,14 @@ void Instance::check_time(std::uint64_t now) {
                                           "{} did not answer within its deadline", version_->display()),
                                false});
   }
-  if (!running_.empty() && now > front_since_ns_ + version_->settings.timeout_ms * 1'000'000) {
-    end(fmt::format("it hung: one run took longer than the timeout of {} ms", version_->settings.timeout_ms));
+  const std::uint64_t timeout_ns = version_->settings.timeout_ms * 1'000'000;
+  if (!running_.empty() && now > front_since_ns_ + timeout_ns) {
+    end(fmt::format("it hung: one run took longer than the timeout of {} ms", version_->settings.timeout_ms),
+        EndKind::kFailed);
+  }
+  const std::uint64_t start_limit = std::max(timeout_ns, kStartLimitNs);
+  if (phase_ == InstancePhase::kStarting && now > spawned_ns_ + start_limit) {
+    end(fmt::format("it was not ready within {} ms", start_limit / 1'000'000), EndKind::kFailed);
   }
 }
 

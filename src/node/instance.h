@@ -24,13 +24,18 @@ struct Call {
   std::uint64_t deadline_ns = 0;
 };
 
+enum class EndKind : std::uint8_t { kPlanned, kFailed };
+
+// Bytes of the input region that a request fills.
+std::uint64_t used_bytes(const SlotRequest& request);
+
 class Instance;
 class InstanceOwner {  // the pool
  public:
   virtual ~InstanceOwner() = default;
   virtual void on_ready(Instance& instance) = 0;
   virtual void on_slot_free(Instance& instance) = 0;
-  virtual void on_dead(Instance& instance, const std::string& cause, bool was_ready) = 0;
+  virtual void on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) = 0;
 };
 
 enum class InstancePhase : std::uint8_t { kStarting, kReady, kEnding, kDead };
@@ -44,9 +49,9 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
 
   std::optional<std::uint32_t> take_slot();
   void return_slot(std::uint32_t slot, std::uint64_t bytes_used);
-  void submit(std::uint32_t slot, Call* call);  // call may be null: a probe, nobody waits
-  void abandon(std::uint32_t slot);             // its caller went away; the slot is free again when it completes
-  void end(std::string why);                    // kill it; its calls are told so
+  void submit(std::uint32_t slot, const SlotRequest& request, Call* call);  // call may be null: a probe, nobody waits
+  void abandon(std::uint32_t slot);         // its caller went away; the slot is free again when it completes
+  void end(std::string why, EndKind kind);  // kill it; its calls are told so
   // Ends the instance if what it runs has passed the version's timeout; gives up calls past their deadline.
   void check_time(std::uint64_t now);
 
@@ -79,7 +84,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   void drain();
   void probe_if_unasked();
   bool complete(std::uint32_t slot);
-  void fail_calls(const std::string& cause);
+  void fail_calls(std::string_view blame, const std::string& cause);
 
   LauncherClient& launcher_;
   VersionPtr version_;
@@ -98,7 +103,9 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::deque<std::uint32_t> running_;  // submitted, in order; the front is what the instance works on
   std::uint64_t front_since_ns_ = 0;   // when the front came to the front
   std::uint64_t spawned_ns_ = 0, last_used_ns_ = 0, requests_ = 0;
+  std::array<std::uint64_t, kMaxSlots> used_{};  // bytes of the input region that the slot's request fills
   std::string end_cause_;
+  EndKind end_kind_ = EndKind::kFailed;
   std::string memory_file_;  // told by the launcher
 };
 

@@ -35,7 +35,7 @@ void Node::wake(const VersionPtr& version) {
 
 void Node::keep(const VersionPtr& version) {
   if (version->settings.min_instances == 0) return;
-  pool(version);
+  pool(version).keep();
   arm();
 }
 

@@ -25,15 +25,15 @@ void Lease::release() {
   if (!abandoned_) instance->return_slot(slot_, bytes_used_);
 }
 
-Task<CallOutcome> Lease::run(std::uint64_t deadline_ns, std::uint64_t bytes_used) {
-  bytes_used_ = bytes_used;
+Task<CallOutcome> Lease::run(const SlotRequest& request, std::uint64_t deadline_ns) {
+  bytes_used_ = used_bytes(request);
   if (instance_->phase() == InstancePhase::kEnding || instance_->phase() == InstancePhase::kDead) {
-    co_return CallOutcome{make_error(Code::kUnavailable, "instance_failed", "the instance ended before it was asked"),
+    co_return CallOutcome{make_error(Code::kUnavailable, "instance_lost", "the instance ended before it was asked"),
                           true};
   }
   Call call;
   call.deadline_ns = deadline_ns;
-  instance_->submit(slot_, &call);
+  instance_->submit(slot_, request, &call);
   CallOutcome outcome = co_await call.done.wait();
   // Past its deadline the instance still works on the slot; it comes back when it completes.
   abandoned_ = !outcome.result.ok() && outcome.result.error().code == Code::kDeadlineExceeded;
@@ -42,7 +42,7 @@ Task<CallOutcome> Lease::run(std::uint64_t deadline_ns, std::uint64_t bytes_used
 
 policy::PoolState Pool::state() const {
   policy::PoolState s;
-  s.min = retired_ ? 0 : version_->settings.min_instances;
+  s.min = min_instances();
   s.max = version_->settings.max_instances;
   s.concurrency = std::min(version_->settings.concurrency, kMaxSlots);
   s.waiting = waiting();
@@ -76,6 +76,10 @@ Task<Result<Lease>> Pool::acquire(std::uint64_t deadline_ns) {
   if (waiters_.empty()) {
     if (auto lease = try_lease()) co_return std::move(*lease);
   }
+  scale(now_ns(), 1);
+  if (waiters_.empty()) {
+    if (auto lease = try_lease()) co_return std::move(*lease);
+  }
   if (waiters_.size() >= version_->settings.queue) {
     co_return make_error(Code::kResourceExhausted, "queue_full",
                          "the queue of {} is full: {} requests wait; retry later or raise queue or max",
@@ -84,8 +88,6 @@ Task<Result<Lease>> Pool::acquire(std::uint64_t deadline_ns) {
   Waiter waiter;
   waiter.deadline_ns = deadline_ns;
   waiters_.push_back(&waiter);
-  scale(now_ns());
-  serve_waiters();
   co_return co_await waiter.granted.wait();
 }
 
@@ -103,9 +105,12 @@ void Pool::wake() {
   if (instances_.empty() && now_ns() >= backoff_until_ns_) start_one();
 }
 
-void Pool::scale(std::uint64_t now) {
+// arriving: requests that are about to wait.
+void Pool::scale(std::uint64_t now, std::uint32_t arriving) {
   if (closed_) return;
-  const auto decision = policy::scale_up(state(), now);
+  policy::PoolState s = state();
+  s.waiting += arriving;
+  const auto decision = policy::scale_up(s, now);
   for (std::uint32_t i = 0; i < decision.start; ++i) {
     if (!start_one()) return;
   }
@@ -118,8 +123,10 @@ bool Pool::start_one() {
     ++counters_.start_failures;
     ++failures_;
     backoff_until_ns_ = now_ns() + policy::start_backoff_ns(failures_);
-    fail_waiters(make_error(Code::kUnavailable, "instance_failed", "cannot start an instance of {}: {}",
-                            version_->display(), instance.error().message));
+    if (instances_.empty()) {  // else those that live will serve them
+      fail_waiters(make_error(Code::kUnavailable, "instance_lost", "cannot start an instance of {}: {}",
+                              version_->display(), instance.error().message));
+    }
     return false;
   }
   instances_.push_back(std::move(*instance));
@@ -127,26 +134,27 @@ bool Pool::start_one() {
 }
 
 void Pool::on_ready(Instance& instance) {
-  failures_ = 0;
-  backoff_until_ns_ = 0;
   observer_.on_instance_event(*version_, instance.id(), "ready", "");
   serve_waiters();
 }
 
-void Pool::on_slot_free(Instance&) { serve_waiters(); }
+void Pool::on_slot_free(Instance& instance) {
+  if (instance.requests() > 0) failures_ = 0;
+  serve_waiters();
+}
 
-void Pool::on_dead(Instance& instance, const std::string& cause, bool was_ready) {
+// An instance that had answered something is replaced at once; one that had not counts as a failed start, however far
+// it came.
+void Pool::on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) {
   auto at = std::find_if(instances_.begin(), instances_.end(), [&](const auto& i) { return i.get() == &instance; });
   const auto keep = at != instances_.end() ? *at : nullptr;
   if (keep) instances_.erase(at);
-  const bool wanted =
-      cause == "idle" || cause == "version retired" || cause == "server stops" || cause == "endpoint deleted";
-  observer_.on_instance_event(*version_, instance.id(), wanted ? "ended" : "failed", cause);
-  if (!wanted) {
+  observer_.on_instance_event(*version_, instance.id(), kind == EndKind::kPlanned ? "ended" : "failed", cause);
+  if (kind == EndKind::kFailed) {
     ++counters_.deaths;
     if (!was_ready) ++counters_.start_failures;
-    ++failures_;
-    backoff_until_ns_ = was_ready ? 0 : now_ns() + policy::start_backoff_ns(failures_);
+    failures_ = instance.requests() > 0 ? 0 : failures_ + 1;
+    backoff_until_ns_ = failures_ == 0 ? 0 : now_ns() + policy::start_backoff_ns(failures_);
     if (!was_ready && failures_ >= kFailuresBeforeRefusing) {
       fail_waiters(make_error(Code::kUnavailable, "instance_failed",
                               "{} instances of {} in a row did not start; the last one: {}", failures_,
@@ -167,7 +175,7 @@ bool Pool::urgent() const {
 }
 
 void Pool::end_all(const std::string& why) {
-  for (const auto& i : std::vector(instances_)) i->end(why);
+  for (const auto& i : std::vector(instances_)) i->end(why, EndKind::kPlanned);
 }
 
 void Pool::tick(std::uint64_t now) {
@@ -188,10 +196,10 @@ void Pool::tick(std::uint64_t now) {
     s.retired = retired_;
     s.idle_since_ns = i->last_used_ns();
     s.idle_limit_ns = version_->settings.idle_ms * 1'000'000;
-    s.min = version_->settings.min_instances;
+    s.min = min_instances();
     s.instances = static_cast<std::uint32_t>(std::count_if(
         instances_.begin(), instances_.end(), [](const auto& x) { return x->phase() == InstancePhase::kReady; }));
-    if (const auto d = policy::should_end(s, now); d.end) i->end(std::string(d.reason));
+    if (const auto d = policy::should_end(s, now); d.end) i->end(std::string(d.reason), EndKind::kPlanned);
   }
   scale(now);
   serve_waiters();

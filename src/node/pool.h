@@ -26,13 +26,15 @@ class Lease {
         abandoned_(o.abandoned_) {}
   Lease& operator=(Lease&& o) noexcept;
   ~Lease() { release(); }
-  SlotHeader& slot() const { return instance_->arena().slot(slot_); }
   std::span<std::byte> input() const { return instance_->arena().input(slot_); }
   std::span<const std::byte> output() const { return instance_->arena().output(slot_); }
   bool cold() const { return cold_; }
   const Instance& instance() const { return *instance_; }
-  // Submits what the slot holds and waits for the answer, at most until the deadline.
-  Task<CallOutcome> run(std::uint64_t deadline_ns, std::uint64_t bytes_used);
+  // Submits `request`, whose tensors lie in input(), and waits for the answer, at most until the deadline. The request
+  // is the caller's own memory: nothing in the arena can be trusted to stay as it was written.
+  Task<CallOutcome> run(const SlotRequest& request, std::uint64_t deadline_ns);
+  // The input region was written, and the request will not run: its pages go back.
+  void discard_input() { bytes_used_ = ~0ULL; }
 
  private:
   void release();
@@ -62,13 +64,18 @@ class Pool final : public InstanceOwner {
   Task<Result<Lease>> acquire(std::uint64_t deadline_ns);
   void wake();                   // at least one instance, without waiting
   void tick(std::uint64_t now);  // deadlines, hangs, idle ends, min
-  void retire() { retired_ = true; }
+  void keep() {                  // the version is live: its `min` is in force
+    kept_ = true;
+    retired_ = false;
+  }
+  void retire() {
+    kept_ = false;
+    retired_ = true;
+  }
   void close() { closed_ = true; }  // nothing is started any more
   void end_all(const std::string& why);
   // Nothing is here and nothing is to be kept.
-  bool forgettable() const {
-    return instances_.empty() && waiters_.empty() && (retired_ || version_->settings.min_instances == 0);
-  }
+  bool forgettable() const { return instances_.empty() && waiters_.empty() && min_instances() == 0; }
   bool urgent() const;  // someone waits or runs: tick often
   std::uint32_t waiting() const { return static_cast<std::uint32_t>(waiters_.size()); }
   const std::vector<std::shared_ptr<Instance>>& instances() const { return instances_; }
@@ -77,16 +84,17 @@ class Pool final : public InstanceOwner {
 
   void on_ready(Instance& instance) override;
   void on_slot_free(Instance& instance) override;
-  void on_dead(Instance& instance, const std::string& cause, bool was_ready) override;
+  void on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) override;
 
  private:
   struct Waiter {
     OneShot<Result<Lease>> granted;
     std::uint64_t deadline_ns = 0;
   };
+  std::uint32_t min_instances() const { return kept_ ? version_->settings.min_instances : 0; }
   std::optional<Lease> try_lease();
   void serve_waiters();
-  void scale(std::uint64_t now);
+  void scale(std::uint64_t now, std::uint32_t arriving = 0);
   bool start_one();
   void fail_waiters(const Error& error);
   policy::PoolState state() const;
@@ -100,6 +108,7 @@ class Pool final : public InstanceOwner {
   PoolCounters counters_;
   std::uint32_t failures_ = 0;  // consecutive starts that came to nothing
   std::uint64_t backoff_until_ns_ = 0;
+  bool kept_ = false;  // the live version: `min` is in force
   bool retired_ = false, closed_ = false;
 };
 

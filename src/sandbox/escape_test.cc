@@ -49,6 +49,7 @@ struct Ended {
     o.keep_fds = {&kept_fd, 1};
     o.uid = kUid;
     o.scratch_bytes = profile == SeccompProfile::kCompile ? 1 << 20 : 0;
+    o.max_file_bytes = profile == SeccompProfile::kCompile ? 4 << 20 : 0;
     o.seccomp = &*filter;
     if (join(groups, netns) != nullptr || narrow(o) != nullptr) _exit(kNotNarrowed);
     _exit(attempt());

@@ -78,10 +78,10 @@ void set_limit(__rlimit_resource what, rlim_t value) {
   setrlimit(what, &limit);
 }
 
-void set_limits(bool files) {
+void set_limits(bool files, std::uint64_t max_file_bytes) {
   set_limit(RLIMIT_CORE, 0);
   set_limit(RLIMIT_NOFILE, files ? 64 : 16);
-  set_limit(RLIMIT_FSIZE, files ? RLIM_INFINITY : 0);
+  set_limit(RLIMIT_FSIZE, max_file_bytes);
   set_limit(RLIMIT_MEMLOCK, 0);
   set_limit(RLIMIT_MSGQUEUE, 0);
 }
@@ -135,7 +135,7 @@ const char* narrow(const NarrowOptions& o) {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return "forbid dumps and tracing";
   if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return "tie its life to the zygote";
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return "set no_new_privs";
-  set_limits(scratch);
+  set_limits(scratch, o.max_file_bytes);
   if (!restrict_paths(scratch)) return "close the file system (Landlock)";
   errno = o.seccomp->load();
   return errno == 0 ? nullptr : "load the system-call filter";
@@ -188,7 +188,8 @@ Status enter_empty_root() {
 }
 
 Status keep_only_sandbox_capabilities() {
-  // CAP_KILL: without it the kernel refuses the parent-death signal to children of another id, and they would outlive the zygote.
+  // CAP_KILL: without it the kernel refuses the parent-death signal to children of another id, and they would outlive
+  // the zygote.
   constexpr std::uint64_t kKeep =
       1ULL << CAP_SYS_ADMIN | 1ULL << CAP_SETUID | 1ULL << CAP_SETGID | 1ULL << CAP_SETPCAP | 1ULL << CAP_KILL;
   drop_bounding_set(kKeep);

@@ -14,9 +14,10 @@ inline constexpr int kFirstSandboxFd = 3;  // what narrow() keeps is moved to 3,
 inline constexpr char kScratchDir[] = "/scratch";
 
 struct NarrowOptions {
-  std::span<const int> keep_fds;    // moved to kFirstSandboxFd + i; at most 8
-  std::uint32_t uid = 0;            // its own unprivileged id, also the group
-  std::uint64_t scratch_bytes = 0;  // > 0: a private tmpfs of this size at kScratchDir
+  std::span<const int> keep_fds;     // moved to kFirstSandboxFd + i; at most 8
+  std::uint32_t uid = 0;             // its own unprivileged id, also the group
+  std::uint64_t max_file_bytes = 0;  // the largest file it may write
+  std::uint64_t scratch_bytes = 0;   // > 0: a private tmpfs of this size at kScratchDir
   const SeccompProgram* seccomp = nullptr;
   bool require_all = true;  // false: a step that the host can't do is skipped
 };

@@ -116,6 +116,11 @@ class FileUpload final : public PackageStore::Upload {
     return digest;
   }
 
+  std::string digest() override {
+    if (digest_.empty()) digest_ = hash_.hex_digest();
+    return digest_;
+  }
+
   std::uint64_t bytes() const override { return bytes_; }
 
  private:
@@ -136,7 +141,7 @@ class FileUpload final : public PackageStore::Upload {
   }
 
   Result<std::string> publish() {
-    const std::string digest = hash_.hex_digest();
+    const std::string digest = this->digest();
     const std::string folder = folder_of(dir_, digest);
     MAYFLY_TRY(make_folder(folder));
     MAYFLY_TRY(sync_folder(dir_));
@@ -165,6 +170,7 @@ class FileUpload final : public PackageStore::Upload {
   const std::uint64_t max_bytes_;
   std::uint64_t bytes_ = 0;
   Sha256 hash_;
+  std::string digest_;  // once it was asked for
   std::optional<Error> failed_;
 };
 

@@ -20,7 +20,8 @@ class PackageStore {
    public:
     virtual ~Upload() = default;
     virtual Status write(std::span<const char> bytes) = 0;  // "payload_too_large" past the limit; "disk_full"
-    virtual Result<std::string> finish() = 0;  // digest, 64 hex digits; idempotent for content already there
+    virtual std::string digest() = 0;          // of what was written, 64 hex digits; nothing may be written after it
+    virtual Result<std::string> finish() = 0;  // digest; idempotent for content already there
     virtual std::uint64_t bytes() const = 0;
   };
   virtual ~PackageStore() = default;

@@ -146,8 +146,11 @@ class SqliteStore final : public Store {
   Result<std::vector<KeyRow>> keys() override;
   Status revoke_key(std::string_view id) override;
   Result<std::uint64_t> package_bytes_of(std::string_view tenant) override;
-  Status note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes) override;
+  Status note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes,
+                      std::uint64_t limit) override;
   Status forget_package(std::string_view digest) override;
+  Result<std::vector<std::string>> packages() override;
+  Result<bool> package_in_use(std::string_view digest) override;
 
  private:
   Result<std::uint32_t> next_number(const VersionRow& row);
@@ -280,8 +283,19 @@ Result<std::uint64_t> SqliteStore::package_bytes_of(std::string_view tenant) {
   return sum->number(0);
 }
 
-Status SqliteStore::note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes) {
+Status SqliteStore::note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes,
+                                 std::uint64_t limit) {
   std::lock_guard guard(mutex_);
+  auto others =
+      Statement::prepare(db_.get(), "SELECT coalesce(sum(bytes), 0) FROM packages WHERE tenant = ?1 AND digest <> ?2");
+  if (!others.ok()) return std::move(others.error());
+  MAYFLY_TRY(others->bind_all(tenant, digest).step());
+  if (const std::uint64_t used = others->number(0); bytes > limit || used > limit - bytes) {
+    return make_error(Code::kResourceExhausted, "quota_exceeded",
+                      "a package of {} bytes does not fit: tenant \"{}\" uses {} of its quota of {} bytes; delete "
+                      "endpoints",
+                      bytes, tenant, used, limit);
+  }
   return name_tenant(
       run(db_.get(), "INSERT INTO packages VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET bytes = excluded.bytes", digest,
           tenant, bytes),
@@ -291,6 +305,18 @@ Status SqliteStore::note_package(std::string_view digest, std::string_view tenan
 Status SqliteStore::forget_package(std::string_view digest) {
   std::lock_guard guard(mutex_);
   return run(db_.get(), "DELETE FROM packages WHERE digest = ?1", digest);
+}
+
+Result<std::vector<std::string>> SqliteStore::packages() {
+  return rows<std::string>("SELECT DISTINCT digest FROM packages ORDER BY digest",
+                           [](const Statement& s) { return s.text(0); });
+}
+
+Result<bool> SqliteStore::package_in_use(std::string_view digest) {
+  std::lock_guard guard(mutex_);
+  auto one = Statement::prepare(db_.get(), "SELECT 1 FROM versions WHERE package = ?1 LIMIT 1");
+  if (!one.ok()) return std::move(one.error());
+  return one->bind_all(digest).step();
 }
 
 }  // namespace

@@ -129,6 +129,42 @@ TEST_F(SqliteStoreTest, PackageBytesCountOnceForEachDigest) {
   EXPECT_EQ(*store_->package_bytes_of("default"), 23u);
 }
 
+TEST_F(SqliteStoreTest, APackageOverTheLimitIsRefusedAndNotCharged) {
+  ASSERT_TRUE(store_->note_package("d1", "default", 60, 100).ok());
+  ASSERT_TRUE(store_->note_package("d1", "default", 60, 100).ok());  // the same again is not counted twice
+  auto refused = store_->note_package("d2", "default", 41, 100);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().reason, "quota_exceeded");
+  EXPECT_THAT(refused.error().message, ::testing::HasSubstr("60 of its quota of 100 bytes"));
+  EXPECT_FALSE(store_->note_package("d2", "default", ~0ULL, 100).ok());
+  EXPECT_EQ(*store_->package_bytes_of("default"), 60u);
+  EXPECT_TRUE(store_->note_package("d2", "default", 40, 100).ok());
+}
+
+TEST_F(SqliteStoreTest, ThreadsTogetherStayWithinTheLimit) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([this, t] {
+      for (int i = 0; i < 10; ++i) {
+        static_cast<void>(store_->note_package("d" + std::to_string(t * 10 + i), "default", 7, 100).ok());
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(*store_->package_bytes_of("default"), 98u);
+}
+
+TEST_F(SqliteStoreTest, PackagesInUseAreThoseOfVersions) {
+  ASSERT_TRUE(store_->note_package("d1", "default", 1).ok());
+  ASSERT_TRUE(store_->note_package("d2", "default", 1).ok());
+  EXPECT_EQ(*store_->packages(), (std::vector<std::string>{"d1", "d2"}));
+  EXPECT_FALSE(*store_->package_in_use(std::string(64, 'a')));
+  add("iris");
+  EXPECT_TRUE(*store_->package_in_use(std::string(64, 'a')));
+  ASSERT_TRUE(store_->delete_endpoint("default", "iris").ok());
+  EXPECT_FALSE(*store_->package_in_use(std::string(64, 'a')));
+}
+
 TEST_F(SqliteStoreTest, NumbersThatDoNotFitAreRefused) {
   EXPECT_EQ(store_->note_package("d1", "default", ~0ULL).error().reason, "value_too_large");
 }

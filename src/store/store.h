@@ -36,6 +36,7 @@ struct KeyRow {
 
 class Store {
  public:
+  static constexpr std::uint64_t kNoLimit = ~0ULL;
   virtual ~Store() = default;
   // Creates the endpoint if needed, gives the version the next number, makes it live, all in one transaction. Returns
   // the number.
@@ -49,9 +50,14 @@ class Store {
   virtual Result<std::vector<KeyRow>> keys() = 0;
   virtual Status revoke_key(std::string_view id) = 0;                           // kNotFound "key_not_found"
   virtual Result<std::uint64_t> package_bytes_of(std::string_view tenant) = 0;  // for the quota
-  virtual Status note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes) = 0;
+  // Charges the package to the tenant. "quota_exceeded", and nothing is changed, if the tenant's packages would then be
+  // over `limit` bytes; looked at and charged in one step.
+  virtual Status note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes,
+                              std::uint64_t limit = kNoLimit) = 0;
   virtual Status forget_package(
-      std::string_view digest) = 0;  // its file is gone: no tenant pays for it; OK if not noted
+      std::string_view digest) = 0;                         // its file is gone: no tenant pays for it; OK if not noted
+  virtual Result<std::vector<std::string>> packages() = 0;  // digests that a tenant pays for
+  virtual Result<bool> package_in_use(std::string_view digest) = 0;  // a version refers to it
 };
 // Opens or creates `dir`/mayfly.db. Takes an exclusive lock on `dir`/lock: kFailedPrecondition "data_directory_in_use"
 // if another server holds it. A database written by a newer schema is refused.

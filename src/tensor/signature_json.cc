@@ -1,7 +1,6 @@
 // Signatures as JSON text (tensor.h says the form). Reading treats the text as hostile: everything is bounded.
-#include <nlohmann/json.hpp>
-
 #include "tensor/json.h"
+#include "tensor/json_parse.h"
 #include "tensor/tensor.h"
 
 namespace mayfly {
@@ -90,7 +89,9 @@ Result<Signature> signature_from_json(std::string_view json) {
   if (json.size() > kMaxSignatureText) {
     return bad("text", fmt::format("{} bytes are over the limit of {}", json.size(), kMaxSignatureText));
   }
-  const Json root = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  auto parsed = parse_json_bounded(json);
+  if (!parsed.ok()) return bad("text", parsed.error().message);
+  const Json& root = *parsed;
   if (!root.is_object()) return bad("text", "not a JSON object");
   Signature s;
   auto inputs = read_specs(root, "inputs");

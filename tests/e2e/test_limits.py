@@ -82,6 +82,22 @@ def test_full_queue_is_refused_at_once_and_the_rest_is_answered(server):
         assert a.headers["Mayfly-Reason"] == "queue_full" and int(a.headers["Retry-After"]) >= 1
 
 
+def test_a_queue_of_zero_serves_whom_an_instance_can_take(server):
+    server.deploy("direct", "iris_logreg.onnx", "--queue", "0", "--max", "1", "--idle", "100ms")
+    assert server.infer("direct", X).status == 200
+    wait_for(lambda: not server.instances("direct"), "zero instances")
+    assert "start;desc=cold" in server.infer("direct", X).headers["Server-Timing"]
+
+
+def test_min_is_kept_for_the_live_version_only(server):
+    for _ in range(2):
+        server.deploy("twice", "iris_logreg.onnx", "--min", "1", "--idle", "100ms")
+    first = server.http("/v2/models/twice/versions/1/infer", "POST", {"inputs": [
+        {"name": "input", "datatype": "FP32", "shape": [1, 4], "data": X[0].tolist()}]})
+    assert first.status == 200 and first.json()["model_version"] == "1"
+    wait_for(lambda: [(i["version"], i["state"]) for i in server.instances("twice")] == [(2, "idle")], "version 2 alone")
+
+
 def test_out_of_memory_is_told_as_such_and_hurts_nobody_else(server):
     server.deploy("small", "letter_mlp.onnx", "--memory", "64Mi")
     x, y = rows("letter", 16)

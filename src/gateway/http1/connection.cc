@@ -98,6 +98,7 @@ Connection::Connection(std::shared_ptr<ServerCore> core, Socket socket)
 }
 
 Connection::~Connection() {
+  free_body();
   core_->connections.erase(place_);
   if (core_->connections.empty()) core_->emptied.notify();
 }
@@ -174,13 +175,14 @@ Task<bool> Connection::serve_request() {
   want_continue_ = head.expect_continue;
   void* cookie = nullptr;
   BodyPolicy policy = core_->handler.on_head(request, cookie);
-  if (policy.refuse) co_return co_await refuse(*policy.refuse);
+  if (policy.refuse) co_return co_await refuse(*policy.refuse, policy.refuse_headers);
   const Error refusal = transport_refusal(head, policy);
   if (refusal.code != Code::kOk) {
     core_->handler.on_abort(cookie);
     co_return co_await refuse(refusal);
   }
   decoder_.begin(head, policy.max_bytes);
+  body_deadline_ = policy.deadline_ns == 0 ? UINT64_MAX : policy.deadline_ns;
   if (policy.streaming) {
     request.reader = this;
   } else if (head.chunked || head.content_length.value_or(0) > 0) {
@@ -189,6 +191,7 @@ Task<bool> Connection::serve_request() {
   }
   response_.reset();
   static_cast<void>(co_await core_->handler.handle(request, cookie, response_));
+  body_deadline_ = UINT64_MAX;
   bool keep = head.keep_alive && !response_.close;
   std::uint64_t unread = 0;
   if (request.reader != nullptr) {
@@ -242,12 +245,14 @@ std::uint64_t Connection::unread_body() {
 }
 
 // Answers without a look at the body. The connection is kept if the rest of the body is small and surely coming.
-Task<bool> Connection::refuse(const Error& error) {
+Task<bool> Connection::refuse(const Error& error, std::string_view headers) {
   const RequestHead& head = parser_.head();
   const std::uint64_t length = head.content_length.value_or(0);
   const bool waits_for_us = want_continue_ && length > in_.size();
   const bool keep = head.keep_alive && !head.chunked && length <= kDrainBytes && !waits_for_us;
   set_error(error);
+  response_.headers.append(headers);
+  body_deadline_ = UINT64_MAX;
   if (!co_await answer(keep && !response_.close)) co_return false;
   if (!co_await discard(length)) co_return false;
   trim();
@@ -314,9 +319,9 @@ Task<bool> Connection::discard(std::uint64_t n) {
   }
 }
 
-// Gives back what a large request took.
+// Gives back what a large request took; all of it where the connections' memory is half used.
 void Connection::trim() {
-  if (body_.capacity() > kKeepBytes) body_.free();
+  if (body_.capacity() > kKeepBytes || core_->buffered_bytes > core_->options.max_buffered_bytes / 2) free_body();
   if (response_.body.capacity() > kKeepBytes) std::string().swap(response_.body);
   if (response_.headers.capacity() > kKeepBytes) std::string().swap(response_.headers);
 }

@@ -4,7 +4,8 @@
 // head and whatever follows it (16 KiB, up to 128 KiB for one large head and small body); `body_` holds a body over 64
 // KiB or a decoded one, growing with the bytes received. Views into both stay valid until the answer is queued.
 // Pipelined answers gather in `out_` and leave in one send, at the latest when the reactor gets round to it. Any I/O
-// error closes the connection; a deadline is `deadline_`, which the server's sweep compares.
+// error closes the connection; a deadline is `deadline_`, which the server's sweep compares. What `body_` allocates is
+// counted in ServerCore::buffered_bytes, which has a limit.
 #pragma once
 #include <sys/uio.h>
 
@@ -40,8 +41,9 @@ struct ServerCore {
   Timer accept_timer;  // waiting for file descriptors
   Event emptied;
   std::list<Connection*> connections;
-  std::uint64_t coarse_now_ns = 0;  // CLOCK_MONOTONIC at the last sweep
-  std::string date_line;            // "Date: …\r\n" at the last sweep
+  std::uint64_t coarse_now_ns = 0;   // CLOCK_MONOTONIC at the last sweep
+  std::string date_line;             // "Date: …\r\n" at the last sweep
+  std::uint64_t buffered_bytes = 0;  // allocated by all connections' bodies
   bool draining = false;
   bool stopped = false;
 };
@@ -68,7 +70,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Task<bool> serve_request();
   Task<BodyEnd> read_body(const BodyPolicy& policy, void* cookie, Request& request);
   std::uint64_t unread_body();
-  Task<bool> refuse(const Error& error);
+  Task<bool> refuse(const Error& error, std::string_view headers = {});
   Task<bool> answer_error(const Error& error);
   Task<bool> answer(bool keep);
   void append_answer_head(bool keep, bool bodiless);
@@ -84,6 +86,8 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Task<bool> send_continue();
   Task<bool> send(std::string_view body);
   Task<bool> wait_writable();
+  Status grow_body(std::uint64_t capacity);
+  void free_body();
   bool send_now(std::string_view& body);
   void post_flush();
   Task<Ok> linger();
@@ -102,6 +106,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Response response_;
   std::uint64_t deadline_ = UINT64_MAX;
   std::uint64_t head_deadline_ = 0;
+  std::uint64_t body_deadline_ = UINT64_MAX;  // of the whole body
   bool loopback_ = false;
   bool idle_ = true;  // waiting for the first byte of a request
   bool closing_ = false;

@@ -14,14 +14,26 @@ constexpr std::size_t kMinReadBytes = 4 * 1024;
 constexpr std::size_t kGrowBytes = 1024 * 1024;
 constexpr std::size_t kIdleKeepBytes = 16 * 1024;  // of each buffer, while idle
 
-// Grows to twice the bytes received, from 1 MiB on, up to `limit`: an announced length alone takes no memory.
-void grow(Buffer& buffer, std::uint64_t limit) {
-  const std::uint64_t size = buffer.size();
-  if (size < buffer.capacity()) return;
-  buffer.make_room(static_cast<std::size_t>(std::min(limit, std::max<std::uint64_t>(kGrowBytes, 2 * size)) - size));
+}  // namespace
+
+// body_ to at least `capacity` bytes, if the budget of all bodies has them.
+Status Connection::grow_body(std::uint64_t capacity) {
+  const std::uint64_t had = body_.capacity();
+  if (capacity <= had) return Ok{};
+  const std::uint64_t limit = core_->options.max_buffered_bytes;
+  if (capacity - had > limit - std::min(limit, core_->buffered_bytes)) {
+    return make_error(Code::kUnavailable, "body_budget_exceeded",
+                      "the request bodies that arrive now fill the server's {} bytes for them; try again later", limit);
+  }
+  body_.make_room(static_cast<std::size_t>(capacity) - body_.size());
+  core_->buffered_bytes += body_.capacity() - had;
+  return Ok{};
 }
 
-}  // namespace
+void Connection::free_body() {
+  core_->buffered_bytes -= body_.capacity();
+  body_.free();
+}
 
 std::uint64_t Connection::due_in(std::chrono::milliseconds timeout) const {
   return core_->coarse_now_ns + static_cast<std::uint64_t>(timeout.count()) * 1'000'000;
@@ -29,7 +41,7 @@ std::uint64_t Connection::due_in(std::chrono::milliseconds timeout) const {
 
 void Connection::expire_if_due(std::uint64_t now) {
   boost::system::error_code ec;
-  if (idle_ && in_.empty() && deadline_ != UINT64_MAX && body_.capacity() > kIdleKeepBytes) body_.free();
+  if (idle_ && in_.empty() && deadline_ != UINT64_MAX && body_.capacity() > kIdleKeepBytes) free_body();
   if (deadline_ > now) return;
   expired_ = true;
   deadline_ = UINT64_MAX;
@@ -51,11 +63,18 @@ void Connection::abort() {
 
 Task<Result<std::size_t>> Connection::read_some(std::span<char> into, std::chrono::milliseconds timeout) {
   if (broken_) co_return Error{Code::kCancelled, "client_closed", "the connection is closed"};
+  const auto late = [] {
+    return make_error(Code::kDeadlineExceeded, "deadline_exceeded",
+                      "the request body did not arrive whole within the request's timeout; send it faster");
+  };
+  // Bytes that come at once reach no sweep.
+  if (core_->coarse_now_ns >= body_deadline_) co_return late();
   expired_ = false;
-  deadline_ = due_in(timeout);
+  deadline_ = std::min(due_in(timeout), body_deadline_);
   auto [ec, n] = co_await socket_.async_read_some(asio::buffer(into.data(), into.size()), use_result);
   deadline_ = UINT64_MAX;
   if (!ec) co_return n;
+  if (expired_ && core_->coarse_now_ns >= body_deadline_) co_return late();
   if (expired_) {
     co_return make_error(Code::kDeadlineExceeded, "body_timeout",
                          "no byte of the request body arrived within {} ms; send it without a pause", timeout.count());
@@ -93,11 +112,16 @@ Task<Result<std::string_view>> Connection::read_identity_body(std::uint64_t leng
   Buffer& buffer = in_place ? in_ : body_;
   if (!in_place) {
     body_.rewind(0);
+    if (auto st = grow_body(in_.size()); !st.ok()) co_return std::move(st.error());
     body_.append(in_.view());
     in_.consume(in_.size());
   }
   while (buffer.size() < length) {
-    if (!in_place) grow(body_, length);
+    // To twice the bytes received, from 1 MiB on: an announced length alone takes no memory.
+    if (!in_place && body_.tail().empty()) {
+      if (auto st = grow_body(std::min(length, std::max<std::uint64_t>(kGrowBytes, 2 * body_.size()))); !st.ok())
+        co_return std::move(st.error());
+    }
     auto tail = buffer.tail();
     if (!in_place)
       tail = tail.first(static_cast<std::size_t>(std::min<std::uint64_t>(tail.size(), length - body_.size())));
@@ -118,7 +142,7 @@ Task<Result<std::string_view>> Connection::read_decoded_body(std::uint64_t max_b
     if (piece->empty()) co_return body_.view();
     if (body_.tail().size() < piece->size()) {
       const std::uint64_t wanted = std::max<std::uint64_t>(body_.size() + piece->size(), 2 * body_.size());
-      body_.make_room(static_cast<std::size_t>(std::min(wanted, max_bytes) - body_.size()));
+      if (auto st = grow_body(std::min(wanted, max_bytes)); !st.ok()) co_return std::move(st.error());
     }
     body_.append({piece->data(), piece->size()});
   }

@@ -1,11 +1,11 @@
 // The HTTP/1.1 server: one listening socket, one coroutine per connection, all on the one reactor thread of its
 // Executor.
 //
-// Everything is bounded: connections, head, body (the handler's policy), and each wait (head, body or answer making no
-// progress, idle keep-alive). Deadlines are swept by one timer per server, at a quarter of the shortest timeout and at
-// most each second, so they pass late by up to two sweeps; a request touches no timer.
-// Owner: app/. The handler must outlive every request; drain() before destroying the server, and keep the io_context
-// until both are gone. create() fails with invalid_address or listen_failed.
+// Everything is bounded: connections, head, each body and its time (the handler's policy), the bytes that all bodies
+// take together, and each wait (head, body or answer making no progress, idle keep-alive). Deadlines are swept by one
+// timer per server, at a quarter of the shortest timeout and at most each second, so they pass late by up to two
+// sweeps; a request touches no timer. Owner: app/. The handler must outlive every request; drain() before destroying
+// the server, and keep the io_context until both are gone. create() fails with invalid_address or listen_failed.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -25,6 +25,9 @@ class Http1Server {
     std::uint16_t port = 0;  // 0: any free one
     std::size_t max_connections = 4096;
     std::size_t max_head_bytes = 64 * 1024;
+    // Of all bodies over 64 KiB and decoded ones that are held whole, allocated; further ones get 503. What comes to it
+    // are 128 KiB a connection at most for its head and a small body.
+    std::uint64_t max_buffered_bytes = 1ULL << 30;
     std::chrono::milliseconds head_timeout{10'000};        // first byte of a head to its last
     std::chrono::milliseconds body_timeout{30'000};        // no progress of a body, or of an answer
     std::chrono::milliseconds keep_alive_timeout{75'000};  // between requests, and before the first

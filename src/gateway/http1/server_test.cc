@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <zlib.h>
 
 #include <atomic>
 #include <future>
@@ -27,7 +28,11 @@ class EchoHandler final : public HttpHandler {
     BodyPolicy policy;
     policy.max_bytes = 8 << 20;
     policy.streaming = request.head->path == "/stream";
-    if (request.head->path == "/denied") policy.refuse = Error{Code::kUnauthenticated, "no_key", "denied"};
+    if (request.head->path == "/denied") {
+      policy.refuse = Error{Code::kUnauthenticated, "no_key", "denied"};
+      policy.refuse_headers = "X-Why: key\r\n";
+    }
+    if (request.head->query == "due") policy.deadline_ns = request.received_ns + 100'000'000;
     return policy;
   }
   Task<Ok> handle(const Request& request, void* cookie, Response& response) override {
@@ -281,7 +286,9 @@ TEST_F(Http1ServerTest, RefusalKeepsTheConnectionAfterASmallBody) {
   Client c(server_->port());
   c.send(post("/denied", std::string(60'000, 'x')) + post("/ok", "1"));
   EXPECT_EQ(c.answer(), "401 no_key");
+  EXPECT_NE(c.head.find("X-Why: key\r\n"), std::string::npos);
   EXPECT_EQ(c.answer(), "200 /ok:1");
+  EXPECT_EQ(c.head.find("X-Why"), std::string::npos);
 }
 
 TEST_F(Http1ServerTest, TooLargeIsAnsweredThoughTheClientStillSends) {
@@ -340,6 +347,86 @@ TEST_F(Http1ServerTest, SlowHeadAndSlowBodyTimeOut) {
   d.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc");
   EXPECT_EQ(d.answer(), "408 body_timeout");
   EXPECT_EQ(handler_.aborted, 1);
+}
+
+// Each byte is progress, so that only the deadline ends these.
+TEST_F(Http1ServerTest, TrickledBodyEndsAtItsDeadline) {
+  Http1Server::Options options;
+  options.head_timeout = 200ms;  // sweeps each 50 ms
+  start(options);
+  for (const char* path : {"/a?due", "/stream?due"}) {
+    for (const char* framing : {"Content-Length: 1000", "Content-Length: 100000", "Transfer-Encoding: chunked"}) {
+      Client c(server_->port());
+      c.send(fmt::format("POST {} HTTP/1.1\r\nHost: t\r\n{}\r\n\r\n", path, framing));
+      std::atomic<bool> over{false};
+      std::thread trickle([&] {
+        for (int i = 0; i < 1000 && !over; ++i, std::this_thread::sleep_for(10ms))
+          c.send(framing[0] == 'C' ? "x" : "1\r\nx\r\n");
+      });
+      EXPECT_EQ(c.answer(), "504 deadline_exceeded") << path << framing;
+      over = true;
+      trickle.join();
+    }
+  }
+  EXPECT_EQ(handler_.aborted, 3);
+  Client d(server_->port());
+  d.send(post("/wait?due", "1"));  // the deadline is the body's alone, not the handler's
+  await(handler_.waiting, 1);
+  std::this_thread::sleep_for(250ms);
+  open_gate();
+  EXPECT_EQ(d.answer(), "200 /wait:1");
+  d.send(post("/stream", "2"));
+  EXPECT_EQ(d.answer(), "200 /stream:2");
+}
+
+std::string gzipped(const std::string& text) {
+  z_stream z{};
+  EXPECT_EQ(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  std::string out(deflateBound(&z, text.size()), '\0');
+  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  z.avail_in = static_cast<uInt>(text.size());
+  z.next_out = reinterpret_cast<Bytef*>(out.data());
+  z.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&z, Z_FINISH), Z_STREAM_END);
+  out.resize(z.total_out);
+  deflateEnd(&z);
+  return out;
+}
+
+TEST_F(Http1ServerTest, AllBodiesTogetherHaveABudget) {
+  Http1Server::Options options;
+  options.max_buffered_bytes = 6 << 20;
+  start(options);
+  const std::string text(4 << 20, '0');
+  const std::string packed = post("/a", gzipped(text), "Content-Encoding: gzip\r\n");
+  for (int round = 0; round < 3; ++round) {
+    Client holds(server_->port());
+    holds.send(post("/p", "1") + packed.substr(0, packed.size() - 1));  // the last byte is withheld
+    EXPECT_EQ(holds.answer(), "200 /p:1");
+    std::string refused;
+    // Until the server has read what the first holds, there is room for another.
+    for (int i = 0; i < 1000 && refused.empty(); ++i) {
+      Client c(server_->port());
+      c.send(packed);
+      const std::string answer = c.answer();
+      if (answer != "200 /a:" + text) refused = answer;
+    }
+    EXPECT_EQ(refused, "503 body_budget_exceeded");
+    Client large(server_->port());
+    large.send(post("/b", std::string(4 << 20, 'x')));
+    EXPECT_EQ(large.answer(), "503 body_budget_exceeded");
+    EXPECT_EQ(large.answer(), "closed");
+    Client small(server_->port());
+    small.send(post("/b", std::string(60'000, 'x')));  // small bodies are not the budget's
+    EXPECT_EQ(small.answer(), "200 /b:" + std::string(60'000, 'x'));
+    holds.send(packed.substr(packed.size() - 1));
+    EXPECT_EQ(holds.answer(), "200 /a:" + text);
+    small.send(packed);  // it is given back though the connection lives
+    EXPECT_EQ(small.answer(), "200 /a:" + text);
+  }
+  Client big(server_->port());
+  big.send(post("/b", std::string(6 << 20, 'x')));  // all of it
+  EXPECT_EQ(big.answer(), "200 /b:" + std::string(6 << 20, 'x'));
 }
 
 TEST_F(Http1ServerTest, IdleConnectionIsClosed) {

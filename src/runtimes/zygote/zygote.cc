@@ -143,6 +143,8 @@ void Zygote::blank(const BlankRequest& rq, const std::vector<Fd>& fds, int socke
   NarrowOptions o;
   o.keep_fds = {keep, got.fds.size()};
   o.uid = rq.uid;
+  // An artefact is about as large as its model; ten times that, and some, is a model that wants to fill the disk.
+  o.max_file_bytes = compiling ? launch.file_bytes * 10 + (64ULL << 20) : 0;
   o.scratch_bytes = compiling ? launch.scratch_bytes : 0;
   o.seccomp = compiling ? &compile_filter_ : &instance_filter_;
   o.require_all = rq.require_all != 0;

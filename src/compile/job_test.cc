@@ -1,0 +1,42 @@
+// Reports of compile jobs as the server reads them: the job has run a hostile model and may have written anything.
+#include "compile/job.h"
+
+#include <gtest/gtest.h>
+
+namespace mayfly {
+namespace {
+
+constexpr std::string_view kSignature =
+    R"("inputs":[{"name":"x","datatype":"FP32","shape":[-1,4]}],"outputs":[{"name":"y","datatype":"INT64","shape":[-1]}])";
+
+std::string reason(std::string_view text) {
+  auto report = read_report(text);
+  return report.ok() ? "ok" : report.error().reason;
+}
+
+TEST(CompileReport, ReadsAReport) {
+  auto report = read_report(fmt::format(R"({{"ok":true,"artefact_bytes":7,{}}})", kSignature));
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_EQ(report->artefact_bytes, 7U);
+  EXPECT_EQ(report->signature.inputs.at(0).name, "x");
+  EXPECT_EQ(report->json.find("\"ok\""), std::string::npos);
+  EXPECT_EQ(reason(R"({"ok":false,"reason":"probe_failed","message":"m"})"), "probe_failed");
+}
+
+TEST(CompileReport, RefusesWhatIsNone) {
+  for (const char* text : {"", "x", "[]", "{}", R"({"ok":1})", R"({"ok":true)"})
+    EXPECT_EQ(reason(text), "compile_failed") << text;
+  EXPECT_EQ(reason(R"({"ok":false,"reason":"A b"})"), "invalid_model");
+  EXPECT_EQ(reason(R"({"ok":true})"), "invalid_signature");
+}
+
+// Such a report ended the server.
+TEST(CompileReport, RefusesDeepReports) {
+  const std::string deep = std::string(400'000, '[') + std::string(400'000, ']');
+  EXPECT_EQ(reason(deep), "compile_failed");
+  EXPECT_EQ(reason(fmt::format(R"({{"ok":true,{},"extra":{}}})", kSignature, deep)), "compile_failed");
+  EXPECT_EQ(reason(fmt::format(R"({{"ok":false,"reason":{}}})", deep)), "compile_failed");
+}
+
+}  // namespace
+}  // namespace mayfly

@@ -5,7 +5,7 @@ source "$(dirname "$0")/lib.sh"
 seconds=${1:-30}
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || die "fuzz: \"$seconds\" is no number of seconds"
 verb setup
-build_preset fuzz
+build_preset fuzz fuzzers
 mapfile -t targets < <(find build/fuzz/bin -type f -name '*_fuzz' -executable | sort)
 [ "${#targets[@]}" -gt 0 ] || die "fuzz: the preset built no *_fuzz program"
 mkdir -p build/fuzz/found

@@ -85,12 +85,12 @@ make_venv() {
   printf '%s\n' "$want" >"$dir/.requirements"
 }
 
-# build_preset PRESET: configure and build into build/PRESET.
+# build_preset PRESET [TARGET]: configure and build into build/PRESET.
 build_preset() {
-  local preset=$1
+  local preset=$1 target=${2:-all}
   configure_and_build() {
     cmake --preset "$preset" -DMAYFLY_DEPS_DIR="$DEPS"
-    ninja -C "build/$preset"
+    ninja -C "build/$preset" "$target"
   }
   step "build-$preset" "build $preset" configure_and_build
 }

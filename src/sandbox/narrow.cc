@@ -145,8 +145,12 @@ namespace {
 
 Status own_mounts() {
   if (unshare(CLONE_NEWNS) != 0) return errno_error(errno, "make a mount namespace");
-  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return errno_error(errno, "make mounts private");
-  return Ok{};
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0) return Ok{};
+  if (errno != EINVAL) return errno_error(errno, "make mounts private");
+  return make_error(
+      Code::kFailedPrecondition, "root_is_no_mount",
+      "the root folder is no mount point, as in a plain chroot: enter it by pivot_root, or bind it onto itself first "
+      "(mount --bind DIR DIR)");
 }
 
 // `dir` becomes a fresh tmpfs that will be the root.

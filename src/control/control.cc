@@ -223,13 +223,14 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
       status = parse_infer(settings.sample_json, std::nullopt, version->signature, rq, lease->input(), ignored);
     }
     if (status.ok()) {
-      const CallOutcome outcome = co_await lease->run(rq, deadline);
+      SlotResult result;
+      const CallOutcome outcome = co_await lease->run(rq, result, deadline);
       // Zeros need not suit a model (the compile job tried more than one shape): only a sample's answer counts.
-      if (!outcome.result.ok()) {
-        const Error& e = outcome.result.error();
+      if (!outcome.status.ok()) {
+        const Error& e = outcome.status.error();
         status = version_caused(e) ? refused(e.message) : e;
-      } else if (!settings.sample_json.empty() && outcome.result->status != SlotStatus::kOk) {
-        status = refused(outcome.result->error_text);
+      } else if (!settings.sample_json.empty() && result.status != SlotStatus::kOk) {
+        status = refused(result.error_text);
       }
     }
     *lease = Lease();

@@ -49,7 +49,8 @@ struct RequestContext {
   std::uint64_t deadline_ns = 0;
   Phases phases;
   SlotRequest slot_request;  // private until it is submitted
-  InferRequest infer;        // its strings and vectors are reused
+  SlotResult slot_result;
+  InferRequest infer;  // its strings and vectors are reused
 };
 
 struct GatewayOptions {

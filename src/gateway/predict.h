@@ -17,17 +17,17 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
       lease->discard_input();
       co_return filled;
     }
-    CallOutcome outcome = co_await lease->run(c.slot_request, c.deadline_ns);
-    if (outcome.instance_lost && !outcome.result.ok()) {
-      last = outcome.result.error();
+    CallOutcome outcome = co_await lease->run(c.slot_request, c.slot_result, c.deadline_ns);
+    if (outcome.instance_lost && !outcome.status.ok()) {
+      last = outcome.status.error();
       if (attempt + 1 < kAttempts) ++c.endpoint->metrics.retries;
       continue;
     }
-    if (!outcome.result.ok()) co_return outcome.result.error();
+    if (!outcome.status.ok()) co_return outcome.status.error();
     if (lease->cold()) c.phases = lease->instance().start_phases();
     c.phases.queue = granted - asked;
-    c.phases.infer = outcome.result->run_ns;
-    co_return print(*lease, *outcome.result, rs);
+    c.phases.infer = c.slot_result.run_ns;
+    co_return print(*lease, c.slot_result, rs);
   }
   co_return last;
 }

@@ -159,9 +159,15 @@ void Instance::submit(std::uint32_t slot, const SlotRequest& request, Call* call
   if (running_.empty()) front_since_ns_ = last_used_ns_;
   running_.push_back(slot);
   if (ring_push(arena_.header().submitted, slot)) {
-    const std::uint64_t one = 1;
-    static_cast<void>(write(wake_fd_.get(), &one, sizeof one));
+    asio::post(done_.get_executor(), [self = shared_from_this()] { self->wake(); });
   }
+}
+
+// Posted by submit(), so that it runs after what is ready on this reactor: one wake then serves all requests that
+// arrived together.
+void Instance::wake() {
+  const std::uint64_t one = 1;
+  static_cast<void>(write(wake_fd_.get(), &one, sizeof one));
 }
 
 void Instance::abandon(std::uint32_t slot) { calls_[slot] = nullptr; }
@@ -179,12 +185,11 @@ bool Instance::complete(std::uint32_t slot) {
     return true;
   }
   ++requests_;
-  auto result = read_result(arena_, slot, version_->signature);
-  if (!result.ok()) {
-    call->done.set(CallOutcome{lost(*version_, kInstanceFailed, result.error().message), true});
+  if (Status st = read_result(arena_, slot, version_->signature, *call->result); !st.ok()) {
+    call->done.set(CallOutcome{lost(*version_, kInstanceFailed, st.error().message), true});
     return false;
   }
-  call->done.set(CallOutcome{std::move(*result), false});
+  call->done.set(CallOutcome{Ok{}, false});
   return true;
 }
 

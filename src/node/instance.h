@@ -15,11 +15,12 @@
 namespace mayfly {
 
 struct CallOutcome {
-  Result<SlotResult> result;
+  Status status = Ok{};
   bool instance_lost = false;  // the call may be tried again elsewhere
 };
 
 struct Call {
+  SlotResult* result = nullptr;  // filled before `done` is set to OK
   OneShot<CallOutcome> done;
   std::uint64_t deadline_ns = 0;
 };
@@ -82,6 +83,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   Status launch();
   Task<void> watch(std::shared_ptr<Instance> self);
   void drain();
+  void wake();
   void probe_if_unasked();
   bool complete(std::uint32_t slot);
   void fail_calls(std::string_view blame, const std::string& cause);

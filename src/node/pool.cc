@@ -25,18 +25,19 @@ void Lease::release() {
   if (!abandoned_) instance->return_slot(slot_, bytes_used_);
 }
 
-Task<CallOutcome> Lease::run(const SlotRequest& request, std::uint64_t deadline_ns) {
+Task<CallOutcome> Lease::run(const SlotRequest& request, SlotResult& result, std::uint64_t deadline_ns) {
   bytes_used_ = used_bytes(request);
   if (instance_->phase() == InstancePhase::kEnding || instance_->phase() == InstancePhase::kDead) {
     co_return CallOutcome{make_error(Code::kUnavailable, "instance_lost", "the instance ended before it was asked"),
                           true};
   }
   Call call;
+  call.result = &result;
   call.deadline_ns = deadline_ns;
   instance_->submit(slot_, request, &call);
   CallOutcome outcome = co_await call.done.wait();
   // Past its deadline the instance still works on the slot; it comes back when it completes.
-  abandoned_ = !outcome.result.ok() && outcome.result.error().code == Code::kDeadlineExceeded;
+  abandoned_ = !outcome.status.ok() && outcome.status.error().code == Code::kDeadlineExceeded;
   co_return outcome;
 }
 

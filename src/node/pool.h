@@ -32,7 +32,7 @@ class Lease {
   const Instance& instance() const { return *instance_; }
   // Submits `request`, whose tensors lie in input(), and waits for the answer, at most until the deadline. The request
   // is the caller's own memory: nothing in the arena can be trusted to stay as it was written.
-  Task<CallOutcome> run(const SlotRequest& request, std::uint64_t deadline_ns);
+  Task<CallOutcome> run(const SlotRequest& request, SlotResult& result, std::uint64_t deadline_ns);
   // The input region was written, and the request will not run: its pages go back.
   void discard_input() { bytes_used_ = ~0ULL; }
 

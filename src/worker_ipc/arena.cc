@@ -1,5 +1,6 @@
 #include "worker_ipc/arena.h"
 
+#include <cstddef>
 #include <cstring>
 
 #include "tensor/bytes.h"
@@ -101,23 +102,26 @@ bool ring_prepare_sleep(Ring& r) {
   return false;
 }
 
-Result<SlotResult> read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig) {
+Status read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig, SlotResult& r) {
   if (slot >= a.geometry().slot_count) return violation(slot, "there is no such slot");
-  SlotResult r;
-  std::memcpy(&r, &a.slot(slot).result, sizeof(r));
-  r.error_text[kMaxErrorText - 1] = '\0';
+  const SlotResult& shared = a.slot(slot).result;  // may change at any time: each part is copied once, then checked
+  std::memcpy(static_cast<void*>(&r), &shared, offsetof(SlotResult, top));
   if (static_cast<std::uint32_t>(r.status) > static_cast<std::uint32_t>(SlotStatus::kOutputTooLarge)) {
     return violation(slot, fmt::format("status {}", static_cast<std::uint32_t>(r.status)));
   }
   if (r.status != SlotStatus::kOk) {
     r.output_count = 0;
     r.top_count = 0;
-    return r;
+    std::memcpy(r.error_text, shared.error_text, kMaxErrorText);
+    r.error_text[kMaxErrorText - 1] = '\0';
+    return Ok{};
   }
   if (r.top_count > kMaxTopClasses) return violation(slot, fmt::format("{} top classes", r.top_count));
   if (r.output_count > kMaxTensors || r.output_count > sig.outputs.size()) {
     return violation(slot, fmt::format("{} outputs, the model has {}", r.output_count, sig.outputs.size()));
   }
+  std::memcpy(r.top, shared.top, sizeof(TopClass) * r.top_count);
+  std::memcpy(r.outputs, shared.outputs, sizeof(TensorRef) * r.output_count);
   std::uint64_t seen = 0;
   for (std::uint32_t i = 0; i < r.output_count; ++i) {
     const TensorRef& t = r.outputs[i];
@@ -129,7 +133,7 @@ Result<SlotResult> read_result(const ArenaView& a, std::uint32_t slot, const Sig
       return violation(slot, "output \"" + spec.name + "\": " + *fault);
     }
   }
-  return r;
+  return Ok{};
 }
 
 Status check_request(const SlotRequest& rq, std::span<const std::byte> input, const Signature& sig) {

@@ -168,7 +168,8 @@ bool ring_prepare_sleep(Ring& r);
 // status, output indices in range and unique, dtype as in the signature, rank and element count consistent with bytes,
 // offsets aligned and inside the output region, BYTES elements well-formed. kInternal "instance_protocol_violation"
 // otherwise.
-Result<SlotResult> read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig);
+// Fills only what the counts in it say; `out` is the caller's own memory and is reused (it is 4 KB).
+Status read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig, SlotResult& out);
 
 // Instance side, symmetric: checks the server's request before use (defence in depth; used by the fuzz target too).
 Status check_request(const SlotRequest& rq, std::span<const std::byte> input, const Signature& sig);

@@ -31,14 +31,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   take(r.outputs, sizeof(TensorRef) * std::min<std::uint32_t>(r.output_count, 5));
   std::memset(view.output(0).data(), 0, view.output(0).size());
   take(view.output(0).data(), view.output(0).size());
-  const auto checked = read_result(view, 0, sig);
-  if (!checked) return 0;
+  SlotResult checked;
+  if (!read_result(view, 0, sig, checked).ok()) return 0;
   InferRequest rq;
   rq.outputs = {{0, false, 3}, {1, false, 0}, {2, false, 0}, {3, true, 0}, {4, false, 0}};
   std::string out;
   std::size_t json_bytes = 0;
   bool any_binary = false;
-  print_infer_response(out, json_bytes, any_binary, "m", "1", rq, sig, *checked, view.output(0));
+  print_infer_response(out, json_bytes, any_binary, "m", "1", rq, sig, checked, view.output(0));
   MAYFLY_CHECK(json_bytes <= out.size());
   return 0;
 }

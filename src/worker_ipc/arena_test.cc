@@ -12,6 +12,12 @@
 namespace mayfly {
 namespace {
 
+Result<SlotResult> read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig) {
+  SlotResult out;
+  MAYFLY_TRY(mayfly::read_result(a, slot, sig, out));
+  return out;
+}
+
 Shape shape(std::initializer_list<std::int64_t> dims) {
   Shape s;
   for (const auto d : dims) s.dims[s.rank++] = d;

@@ -16,8 +16,9 @@ namespace mayfly {
 namespace {
 
 // Waiting awake this long costs less than the 7 to 40 microseconds of a wake-up, and catches a caller that asks again
-// at once.
-constexpr std::uint64_t kSpinNs = 20'000;
+// at once. 20 us caught no more (gaps between batches are longer) and cost 3 us of CPU per request at 16 connections
+// and 17 us at one.
+constexpr std::uint64_t kSpinNs = 4'000;
 
 std::uint64_t now_ns() {
   timespec t{};

@@ -23,6 +23,12 @@
 namespace mayfly {
 namespace {
 
+Result<SlotResult> read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig) {
+  SlotResult out;
+  MAYFLY_TRY(mayfly::read_result(a, slot, sig, out));
+  return out;
+}
+
 constexpr int kWaitMs = 30'000;
 
 OnnxRuntime* runtime() {

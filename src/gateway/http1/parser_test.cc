@@ -37,6 +37,10 @@ struct HeadCase {
   const char* bytes;
   const char* want;
 };
+// How a case is called in the list of tests: its bytes, without what a terminal would act upon.
+void PrintTo(const HeadCase& c, std::ostream* out) {
+  for (const char byte : std::string_view(c.bytes).substr(0, 60)) *out << (byte > ' ' && byte < 127 ? byte : '.');
+}
 
 class Heads : public testing::TestWithParam<HeadCase> {};
 TEST_P(Heads, ParseAsExpected) {

@@ -90,6 +90,14 @@ Finding check_swap() {
 
 }  // namespace
 
+std::string isolation_summary() {
+  std::string out;
+  for (const Finding& f : {check_namespaces(), check_cgroups(), check_seccomp(), check_landlock()}) {
+    if (f.state == "missing") out += fmt::format("{}{}: {} ({})", out.empty() ? "" : "; ", f.what, f.found, f.cure);
+  }
+  return out.empty() ? "complete" : "incomplete: " + out;
+}
+
 int doctor(bool json) {
   const Finding findings[] = {check_user(),     check_namespaces(), check_cgroups(), check_seccomp(),
                               check_landlock(), check_runtime(),    check_cpus(),    check_swap()};

@@ -136,6 +136,7 @@ class Server {
         launcher_(io_.get_executor(), std::move(launcher), [this](std::string why) { on_launcher_gone(why); }),
         signals_(io_.get_executor()) {}
   Result<int> run();
+  void event(std::string_view name, std::string_view detail);
 
  private:
   Status open_store();
@@ -147,7 +148,6 @@ class Server {
     failure_ = e;
     io_.stop();
   }
-  void event(std::string_view name, std::string_view detail);
 
   const ServeOptions& options_;
   Listen listen_;
@@ -284,6 +284,7 @@ Result<int> serve_or_error(const ServeOptions& o) {
   MAYFLY_TRY(prepare_data_dir(o.data_dir, *uid));
   Fd log(o.log_file.empty() ? dup(2) : open(o.log_file.c_str(), O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0640));
   if (!log.valid()) return errno_error(errno, fmt::format("open the log {}", o.log_file));
+  const std::string isolation = isolation_summary();
   auto launcher = split_off_launcher(*library, o.require_isolation);
   if (!launcher.ok()) return launcher.error();
   auto runtime = await_launcher(launcher->get());
@@ -292,6 +293,7 @@ Result<int> serve_or_error(const ServeOptions& o) {
   // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them
   // down.
   auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log));
+  server->event("isolation", isolation);
   return server->run();
 }
 

@@ -1,5 +1,6 @@
 """What the kernel says of a live instance: no privileges, filtered system calls, namespaces and descriptors of its own."""
 
+import json
 import os
 from pathlib import Path
 
@@ -83,3 +84,12 @@ def test_network_has_no_way_out(pids):
 def test_server_itself_has_no_privileges(server):
     s = status(server.pid)
     assert s["NoNewPrivs"] == "1" and int(s["CapEff"], 16) == 0 and s["Uid"].split()[0] != "0"
+
+
+def test_the_log_says_whether_isolation_is_complete():
+    with Server() as s:
+        line = next(json.loads(x) for x in s.log_text().splitlines() if '"event":"isolation"' in x)
+        doctor = s.cli("doctor", "-o", "json", check=False)
+        lacking = [c["what"] for c in json.loads(doctor.stdout)["checks"]
+                   if c["state"] == "missing" and c["what"] in ("namespaces", "cgroups", "seccomp", "landlock")]
+        assert line["detail"] == "complete" if not lacking else all(what in line["detail"] for what in lacking)

@@ -220,7 +220,8 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
     rq.kind = RequestKind::kProbe;
     rq.input_count = 0;
     if (!settings.sample_json.empty()) {
-      status = parse_infer(settings.sample_json, std::nullopt, version->signature, rq, lease->input(), ignored);
+      InputArea area = lease->area();
+      status = parse_infer(settings.sample_json, std::nullopt, version->signature, rq, area, ignored);
     }
     if (status.ok()) {
       SlotResult result;

@@ -142,6 +142,11 @@ void Gateway::on_abort(void* cookie) {
   if (cookie != nullptr) give_back(static_cast<RequestContext*>(cookie));
 }
 
+void Gateway::render_error(const Error& error, const RequestHead* head, Response& rs) {
+  static_cast<void>(head);
+  render_error(error, rs);
+}
+
 void Gateway::render_error(const Error& error, Response& rs) {
   rs.status = error.reason == "body_timeout" ? 408 : http_status(error);
   rs.content_type = "application/json";

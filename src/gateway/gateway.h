@@ -66,11 +66,12 @@ class Gateway final : public HttpHandler {
   BodyPolicy on_head(const Request& request, void*& cookie) override;
   Task<Ok> handle(const Request& request, void* cookie, Response& response) override;
   void on_abort(void* cookie) override;
-  void render_error(const Error& error, Response& response) override;
+  void render_error(const Error& error, const RequestHead* head, Response& response) override;
 
  private:
   RequestContext* take_context();
   void give_back(RequestContext* c);
+  static void render_error(const Error& error, Response& response);  // {"error": …}, as most dialects say it
   Status resolve(const RequestHead& head, RequestContext& c);
   Status resolve_admin(std::string_view rest, RequestContext& c);
   Status resolve_model(std::string_view rest, RequestContext& c);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "async/async.h"
+#include "async/cancel.h"
 #include "base/result.h"
 
 namespace mayfly {
@@ -42,27 +43,44 @@ class BodyReader {
   virtual Task<Result<std::span<const char>>> next() = 0;
 };
 
-struct Request {
-  const RequestHead* head = nullptr;
-  std::string_view body;          // whole, decoded; empty when streaming
-  BodyReader* reader = nullptr;   // set when the policy asked for streaming
-  std::uint64_t received_ns = 0;  // CLOCK_MONOTONIC, when the head was complete
-  bool loopback = true;           // the peer's address is a loopback address
-};
-
 struct Response {
   int status = 200;
   std::string_view content_type = "application/json";  // static storage
   std::string headers;                                 // extra complete lines, "Name: value\r\n" each
-  std::string body;  // reused between requests of a connection: clear() keeps capacity
+  std::string body;      // reused between requests of a connection: clear() keeps capacity
+  std::string trailers;  // lines as in `headers`; sent after the body by HTTP/2, dropped by HTTP/1
   bool close = false;
   void reset() {
     status = 200;
     content_type = "application/json";
     headers.clear();
     body.clear();
+    trailers.clear();
     close = false;
   }
+};
+
+// An answer in pieces, for handlers that do not have it whole (event streams, gRPC streams). After begin() the answer
+// ends when handle() returns: with the trailers of its Response, whose other fields no longer count.
+class ResponseWriter {
+ public:
+  virtual ~ResponseWriter() = default;
+  // Sends the head now: status, content type and headers of `response`. False: the client is gone. Once.
+  virtual Task<bool> begin(const Response& response) = 0;
+  // Sends a piece, and waits while a slow reader has not taken what was sent before. False: the client is gone.
+  virtual Task<bool> write(std::string_view piece) = 0;
+  virtual bool begun() const = 0;
+};
+
+struct Request {
+  const RequestHead* head = nullptr;
+  std::string_view body;             // whole, decoded; empty when streaming
+  BodyReader* reader = nullptr;      // set when the policy asked for streaming
+  ResponseWriter* writer = nullptr;  // always set
+  CancelSignal* cancel = nullptr;    // always set; fires when the client is gone or has cancelled
+  std::uint64_t received_ns = 0;     // CLOCK_MONOTONIC, when the head was complete
+  bool loopback = true;              // the peer's address is a loopback address
+  std::uint8_t http_major = 1;       // 1 or 2
 };
 
 // What a handler wants of a body, decided when the head is parsed.
@@ -83,8 +101,8 @@ class HttpHandler {
   virtual BodyPolicy on_head(const Request& request, void*& cookie) = 0;
   virtual Task<Ok> handle(const Request& request, void* cookie, Response& response) = 0;
   virtual void on_abort(void* cookie) = 0;
-  // Renders an error found by the transport (malformed head, too large …) into a response: {"error": …}.
-  virtual void render_error(const Error& error, Response& response) = 0;
+  // Renders an error into a response, in the form of the dialect that `head` belongs to; null: the head was malformed.
+  virtual void render_error(const Error& error, const RequestHead* head, Response& response) = 0;
 };
 
 bool iequals(std::string_view a, std::string_view b);  // ASCII

@@ -60,7 +60,8 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
   c.infer.outputs.clear();
   c.infer.binary_output_default = false;
   auto fill = [&](Lease& lease) -> Status {
-    return parse_infer(rq.body, *length, v.signature, c.slot_request, lease.input(), c.infer);
+    InputArea area = lease.area();
+    return parse_infer(rq.body, *length, v.signature, c.slot_request, area, c.infer);
   };
   auto print = [&](Lease& lease, const SlotResult& result, Response& out) -> Status {
     MAYFLY_TRY(result_status(v, result));

@@ -9,6 +9,7 @@
 
 #include "node/instance.h"
 #include "policy/scale.h"
+#include "worker_ipc/input_area.h"
 
 namespace mayfly {
 
@@ -26,6 +27,8 @@ class Lease {
         abandoned_(o.abandoned_) {}
   Lease& operator=(Lease&& o) noexcept;
   ~Lease() { release(); }
+  // Where the request's tensors go; `input` is the whole region, for what is no tensor.
+  InputArea area() const { return InputArea(input()); }
   std::span<std::byte> input() const { return instance_->arena().input(slot_); }
   std::span<const std::byte> output() const { return instance_->arena().output(slot_); }
   bool cold() const { return cold_; }

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "tensor/tensor.h"
 #include "worker_ipc/arena.h"
+#include "worker_ipc/input_area.h"
 
 namespace mayfly {
 
@@ -39,10 +40,10 @@ struct InferRequest {
 
 // Parses a request body. `inference_header_content_length`: length of the JSON part where binary data follows it;
 // without it the whole body is JSON. Fills rq.inputs (in the request's order, offsets aligned to kTensorAlign),
-// rq.input_count, rq.output_mask and rq.kind, and writes the tensors into `input_region`; on an error the region's
+// rq.input_count, rq.output_mask and rq.kind, and writes the tensors into `area`; on an error the area's
 // content is unspecified.
 Status parse_infer(std::string_view body, std::optional<std::uint64_t> inference_header_content_length,
-                   const Signature& sig, SlotRequest& rq, std::span<std::byte> input_region, InferRequest& out);
+                   const Signature& sig, SlotRequest& rq, InputArea& area, InferRequest& out);
 
 // Appends the response: JSON, then the raw bytes of binary outputs in order. json_bytes: length of the JSON part.
 // `r` comes from read_result; `output_region` may still change under the reader, so every length in it is checked

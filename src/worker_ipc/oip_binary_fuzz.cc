@@ -12,6 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view body(reinterpret_cast<const char*>(data + 2), size - 2);
   SlotRequest rq;
   InferRequest out;
-  if (parse_infer(body, header, *sig, rq, region, out).ok()) MAYFLY_CHECK(check_request(rq, region, *sig).ok());
+  InputArea area(region);
+  if (parse_infer(body, header, *sig, rq, area, out).ok()) MAYFLY_CHECK(check_request(rq, region, *sig).ok());
   return 0;
 }

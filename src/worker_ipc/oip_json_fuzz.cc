@@ -13,7 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const Signature* s : {&*sig, &*one}) {
     SlotRequest rq;
     InferRequest out;
-    if (parse_infer(body, std::nullopt, *s, rq, region, out).ok()) MAYFLY_CHECK(check_request(rq, region, *s).ok());
+    InputArea area(region);
+    if (parse_infer(body, std::nullopt, *s, rq, area, out).ok()) MAYFLY_CHECK(check_request(rq, region, *s).ok());
   }
   return 0;
 }

@@ -112,9 +112,8 @@ struct InputText {
 
 class InferParser {
  public:
-  InferParser(const Signature& sig, SlotRequest& rq, std::span<std::byte> region, std::string_view tail,
-              InferRequest& out)
-      : sig_(sig), rq_(rq), region_(region), tail_(tail), out_(out) {}
+  InferParser(const Signature& sig, SlotRequest& rq, InputArea& area, std::string_view tail, InferRequest& out)
+      : sig_(sig), rq_(rq), area_(area), tail_(tail), out_(out) {}
 
   Status run(ParseBuffer& buffer, std::size_t length) {
     od::document doc;
@@ -249,15 +248,14 @@ class InferParser {
                      in.name, in.has_data ? "both" : "neither");
     }
     const auto count = element_count(in.shape);
-    const std::uint64_t start = std::min<std::uint64_t>(align_tensor(used_), region_.size());
-    const std::span<std::byte> room = region_.subspan(start);
+    const std::span<std::byte> room = area_.room(ref.index);
     const std::size_t element = std::max<std::size_t>(dtype_size(spec.dtype), 1);
     // BYTES elements have a length each, so they too need at least a few bytes.
     const std::size_t least = spec.dtype == Dtype::kBytes ? kBytesPrefix : element;
     if (!count || *count > room.size() / least) {
       return invalid("payload_too_large",
                      "input \"{}\": shape {} of {} does not fit; {} of {} bytes are left for inputs of one request",
-                     in.name, to_string(in.shape), dtype_name(spec.dtype), room.size(), region_.size());
+                     in.name, to_string(in.shape), dtype_name(spec.dtype), room.size(), area_.size());
     }
     if (in.has_data) {
       auto bytes = parse_json_data(in.data, in.name, spec.dtype, *count, room);
@@ -267,8 +265,7 @@ class InferParser {
       MAYFLY_TRY(take_binary(in, spec, *count, room));
       ref.bytes = in.binary_bytes;
     }
-    ref.offset = ref.bytes == 0 ? 0 : start;
-    if (ref.bytes != 0) used_ = start + ref.bytes;
+    ref.offset = area_.take(ref.index, ref.bytes);
     return Ok{};
   }
 
@@ -373,10 +370,9 @@ class InferParser {
 
   const Signature& sig_;
   SlotRequest& rq_;
-  std::span<std::byte> region_;
+  InputArea& area_;
   std::string_view tail_;  // binary data not taken yet
   InferRequest& out_;
-  std::uint64_t used_ = 0;  // of the region
   std::uint64_t seen_ = 0;  // inputs, by index
   std::uint64_t mask_ = 0;  // outputs, by index
 };
@@ -384,7 +380,7 @@ class InferParser {
 }  // namespace
 
 Status parse_infer(std::string_view body, std::optional<std::uint64_t> inference_header_content_length,
-                   const Signature& sig, SlotRequest& rq, std::span<std::byte> input_region, InferRequest& out) {
+                   const Signature& sig, SlotRequest& rq, InputArea& area, InferRequest& out) {
   const std::uint64_t header = inference_header_content_length.value_or(body.size());
   if (header > body.size()) {
     return invalid("malformed_json", "Inference-Header-Content-Length is {}; the body has only {} bytes", header,
@@ -397,7 +393,7 @@ Status parse_infer(std::string_view body, std::optional<std::uint64_t> inference
   out = InferRequest{};
   thread_local ParseBuffer buffer;
   buffer.load(body.substr(0, header));
-  Status s = InferParser(sig, rq, input_region, body.substr(header), out).run(buffer, header);
+  Status s = InferParser(sig, rq, area, body.substr(header), out).run(buffer, header);
   buffer.trim();
   return s;
 }

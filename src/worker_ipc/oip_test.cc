@@ -26,7 +26,8 @@ struct Fixture {
   std::vector<std::byte> region = std::vector<std::byte>(1 << 16);
 
   Status parse(std::string_view body, std::optional<std::uint64_t> header = std::nullopt) {
-    return parse_infer(body, header, sig, rq, region, request);
+    InputArea area(region);
+    return parse_infer(body, header, sig, rq, area, request);
   }
   template <typename T>
   std::vector<T> input(std::size_t i) const {

@@ -117,6 +117,7 @@ Task<Ok> Connection::run(std::shared_ptr<Connection> self) {
 
 Task<bool> Connection::read_head() {
   parser_.reset();
+  head_known_ = false;
   head_deadline_ = 0;
   if (in_.empty()) in_.rewind(0);
   for (;;) {
@@ -166,10 +167,13 @@ Status Connection::make_space_for_body() {
 
 Task<bool> Connection::serve_request() {
   const RequestHead& head = parser_.head();
+  head_known_ = true;
   Request request;
   request.head = &head;
   request.received_ns = now_ns();
   request.loopback = loopback_;
+  request.writer = this;
+  request.cancel = &cancel_;
   in_.consume(parser_.head_size());
   body_start_ = in_.begin();
   want_continue_ = head.expect_continue;
@@ -190,7 +194,11 @@ Task<bool> Connection::serve_request() {
     if (end != BodyEnd::kRead) co_return false;
   }
   response_.reset();
+  begun_ = false;
+  cancel_.reset();
+  handling_since_ = request.received_ns;
   static_cast<void>(co_await core_->handler.handle(request, cookie, response_));
+  handling_since_ = UINT64_MAX;
   body_deadline_ = UINT64_MAX;
   bool keep = head.keep_alive && !response_.close;
   std::uint64_t unread = 0;
@@ -198,7 +206,7 @@ Task<bool> Connection::serve_request() {
     unread = unread_body();
     keep = keep && unread <= kDrainBytes && (unread == 0 || !want_continue_);
   }
-  if (!co_await answer(keep)) co_return false;
+  if (begun_ ? !co_await end_pieces(keep) : !co_await answer(keep)) co_return false;
   if (unread > 0 && !co_await discard(unread)) co_return false;
   trim();
   co_return true;
@@ -268,7 +276,7 @@ Task<bool> Connection::answer_error(const Error& error) {
 
 void Connection::set_error(const Error& error) {
   response_.reset();
-  core_->handler.render_error(error, response_);
+  core_->handler.render_error(error, head_known_ ? &parser_.head() : nullptr, response_);
   const int status = transport_status(error);
   if (status != 0) response_.status = status;
 }
@@ -306,6 +314,33 @@ void Connection::append_answer_head(bool keep, bool bodiless) {
     out_.append("Connection: keep-alive\r\n");
   }
   out_.append("\r\n");
+}
+
+// The head of an answer whose length nobody knows yet: chunked, or, for HTTP/1.0, up to the end of the connection.
+Task<bool> Connection::begin(const Response& response) {
+  begun_ = answered_ = true;
+  chunked_ = !parser_.http_1_0();
+  if (broken_) co_return false;
+  fmt::format_to(std::back_inserter(out_), "HTTP/1.1 {} {}\r\nContent-Type: {}\r\n{}{}{}\r\n", response.status,
+                 reason_phrase(response.status), response.content_type,
+                 chunked_ ? "Transfer-Encoding: chunked\r\n" : "Connection: close\r\n", core_->date_line,
+                 response.headers);
+  co_return co_await send({});
+}
+
+Task<bool> Connection::write(std::string_view piece) {
+  if (piece.empty()) co_return !broken_;
+  if (parser_.head().method == Method::kHead) co_return !broken_;
+  if (!chunked_) co_return co_await send(piece);
+  fmt::format_to(std::back_inserter(out_), "{:x}\r\n", piece.size());
+  out_.append(piece).append("\r\n");
+  co_return co_await send({});
+}
+
+Task<bool> Connection::end_pieces(bool keep) {
+  if (chunked_ && parser_.head().method != Method::kHead) out_.append("0\r\n\r\n");
+  if (!co_await send({})) co_return false;
+  co_return keep&& chunked_ && !core_->draining && !closing_ && !broken_;
 }
 
 Task<bool> Connection::discard(std::uint64_t n) {

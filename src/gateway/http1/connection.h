@@ -31,13 +31,21 @@ class Connection;
 // What the server and its connections share; outlives the server while a handler still runs.
 struct ServerCore {
   ServerCore(Executor ex, Http1Server::Options o, HttpHandler& h)
-      : executor(ex), options(std::move(o)), handler(h), acceptor(ex), sweep_timer(ex), accept_timer(ex), emptied(ex) {}
+      : executor(ex),
+        options(std::move(o)),
+        handler(h),
+        acceptor(ex),
+        sweep_timer(ex),
+        watch_timer(ex),
+        accept_timer(ex),
+        emptied(ex) {}
   Executor executor;
   const Http1Server::Options options;
   HttpHandler& handler;
   Acceptor acceptor;
   std::uint16_t port = 0;
   Timer sweep_timer;
+  Timer watch_timer;
   Timer accept_timer;  // waiting for file descriptors
   Event emptied;
   std::list<Connection*> connections;
@@ -50,7 +58,7 @@ struct ServerCore {
 
 std::string_view reason_phrase(int status);
 
-class Connection final : public std::enable_shared_from_this<Connection>, private BodyReader {
+class Connection final : public std::enable_shared_from_this<Connection>, private BodyReader, private ResponseWriter {
  public:
   Connection(std::shared_ptr<ServerCore> core, Socket socket);
   ~Connection() override;
@@ -59,6 +67,10 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   // For the server: called between two steps of run().
   void expire_if_due(std::uint64_t now);
   void close_if_idle();
+  // Whether a handler has worked on this connection's request since before `ns`; client_gone() then tells it so.
+  bool handling_since_before(std::uint64_t ns) const { return handling_since_ < ns && !cancel_.fired(); }
+  int native_handle() { return socket_.native_handle(); }
+  void client_gone();
   void abort();
 
  private:
@@ -73,6 +85,10 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Task<bool> refuse(const Error& error, std::string_view headers = {});
   Task<bool> answer_error(const Error& error);
   Task<bool> answer(bool keep);
+  Task<bool> begin(const Response& response) override;
+  Task<bool> write(std::string_view piece) override;
+  bool begun() const override { return begun_; }
+  Task<bool> end_pieces(bool keep);
   void append_answer_head(bool keep, bool bodiless);
   void set_error(const Error& error);
   Task<bool> discard(std::uint64_t n);
@@ -107,8 +123,13 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   std::uint64_t deadline_ = UINT64_MAX;
   std::uint64_t head_deadline_ = 0;
   std::uint64_t body_deadline_ = UINT64_MAX;  // of the whole body
+  CancelSignal cancel_;
+  std::uint64_t handling_since_ = UINT64_MAX;  // CLOCK_MONOTONIC; UINT64_MAX: no handler runs
   bool loopback_ = false;
-  bool idle_ = true;  // waiting for the first byte of a request
+  bool head_known_ = false;  // parser_.head() is of the request that is answered
+  bool begun_ = false;       // the answer is sent in pieces
+  bool chunked_ = false;     // … as chunks
+  bool idle_ = true;         // waiting for the first byte of a request
   bool closing_ = false;
   bool expired_ = false;  // the deadline passed during the current wait
   bool broken_ = false;   // sending failed or the socket is closed

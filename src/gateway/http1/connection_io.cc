@@ -55,9 +55,15 @@ void Connection::close_if_idle() {
   socket_.cancel(ec);
 }
 
+void Connection::client_gone() {
+  closing_ = true;
+  cancel_.fire();
+}
+
 void Connection::abort() {
   boost::system::error_code ec;
   broken_ = true;
+  if (handling_since_ != UINT64_MAX) cancel_.fire();
   socket_.close(ec);
 }
 
@@ -170,6 +176,7 @@ bool Connection::send_now(std::string_view& body) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return true;
       broken_ = true;
+      if (handling_since_ != UINT64_MAX) cancel_.fire();
       return false;
     }
     const std::size_t of_out = std::min(out_.size(), static_cast<std::size_t>(n));

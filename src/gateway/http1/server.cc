@@ -1,5 +1,6 @@
 #include "gateway/http1/server.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -41,6 +42,33 @@ Task<Ok> sweep(std::shared_ptr<ServerCore> core) {
   co_return Ok{};
 }
 
+// Handlers that take long are told when their client closes or resets the connection. Asking the kernel now and then
+// costs short requests nothing. A client that only ends its own side counts as gone: it can't be told from one that
+// closed.
+Task<Ok> watch_clients(std::shared_ptr<ServerCore> core) {
+  constexpr auto kPeriod = std::chrono::milliseconds(20);
+  constexpr std::uint64_t kLongNs = 10'000'000;
+  std::vector<pollfd> sockets;
+  std::vector<Connection*> waiting;
+  while (!core->stopped) {
+    core->watch_timer.expires_after(core->connections.empty() ? std::chrono::milliseconds(500) : kPeriod);
+    co_await core->watch_timer.async_wait(use_result);
+    const std::uint64_t before = now_ns() - kLongNs;
+    sockets.clear();
+    waiting.clear();
+    for (Connection* c : core->connections) {
+      if (!c->handling_since_before(before)) continue;
+      sockets.push_back({c->native_handle(), POLLRDHUP, 0});
+      waiting.push_back(c);
+    }
+    if (sockets.empty() || ::poll(sockets.data(), sockets.size(), 0) <= 0) continue;
+    for (std::size_t i = 0; i < sockets.size(); ++i) {
+      if (sockets[i].revents != 0) waiting[i]->client_gone();
+    }
+  }
+  co_return Ok{};
+}
+
 // One try to say why, without waiting; then closed.
 void turn_away(ServerCore& core, Socket& socket) {
   Response response;
@@ -48,7 +76,7 @@ void turn_away(ServerCore& core, Socket& socket) {
       make_error(Code::kUnavailable, "too_many_connections",
                  "the server has {} connections open, its limit; try again later or reuse connections",
                  core.options.max_connections),
-      response);
+      nullptr, response);
   const std::string answer = fmt::format(
       "HTTP/1.1 503 Service Unavailable\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}"
       "Connection: close\r\n\r\n{}",
@@ -91,6 +119,7 @@ void stop(ServerCore& core) {
   core.stopped = core.draining = true;
   core.acceptor.close(ec);
   core.sweep_timer.cancel();
+  core.watch_timer.cancel();
   core.accept_timer.cancel();
   for (Connection* c : core.connections) c->abort();
 }
@@ -132,6 +161,7 @@ void Http1Server::start() {
   tick(*core_);
   asio::co_spawn(core_->executor, accept_all(core_), asio::detached);
   asio::co_spawn(core_->executor, sweep(core_), asio::detached);
+  asio::co_spawn(core_->executor, watch_clients(core_), asio::detached);
 }
 
 Task<Ok> Http1Server::drain(TimePoint deadline) {

@@ -43,15 +43,26 @@ class EchoHandler final : public HttpHandler {
       static_cast<void>(co_await gate.async_wait(use_result));
       ++waited;
     }
+    if (request.head->path == "/gone") {
+      ++waiting;
+      const CancelScope scope(request.cancel, [](void* h) { static_cast<EchoHandler*>(h)->gate.cancel(); }, this);
+      static_cast<void>(co_await gate.async_wait(use_result));
+      gone += request.cancel->fired() ? 1 : 0;
+    }
     response.content_type = "text/plain";
     response.headers = "X-Extra: 1\r\n";
+    if (request.head->path == "/pieces") {
+      co_await request.writer->begin(response);
+      for (std::string_view piece : {"one", "", "three"}) co_await request.writer->write(piece);
+      co_return Ok{};
+    }
     response.body.append(request.head->path).append(":").append(request.body);
     if (request.reader != nullptr) {
       for (;;) {
         auto piece = co_await request.reader->next();
         if (!piece.ok()) {
           response.reset();
-          render_error(piece.error(), response);
+          render_error(piece.error(), request.head, response);
           break;
         }
         if (piece->empty()) break;
@@ -64,12 +75,12 @@ class EchoHandler final : public HttpHandler {
     EXPECT_EQ(cookie, this);
     ++aborted;
   }
-  void render_error(const Error& error, Response& response) override {
+  void render_error(const Error& error, const RequestHead*, Response& response) override {
     response.status = http_status(error);
     response.body = error.reason;
   }
   Timer gate;
-  std::atomic<int> waiting{0}, waited{0}, aborted{0};
+  std::atomic<int> waiting{0}, waited{0}, aborted{0}, gone{0};
 };
 
 class Client {
@@ -106,6 +117,18 @@ class Client {
         return out;
       }
       if (!read()) return in_.empty() ? "closed" : "cut";
+    }
+  }
+  // The next bytes, up to and with `last`.
+  std::string take(std::string_view last) {
+    for (;;) {
+      const auto at = in_.find(last);
+      if (at != std::string::npos) {
+        std::string out = in_.substr(0, at + last.size());
+        in_.erase(0, out.size());
+        return out;
+      }
+      if (!read()) return "cut";
     }
   }
   void close() { fd_.reset(); }
@@ -184,6 +207,30 @@ TEST_F(Http1ServerTest, KeepsTheConnection) {
   EXPECT_EQ(c.answer(), "200 /b:");
   EXPECT_NE(c.head.find("Connection: close\r\n"), std::string::npos);
   EXPECT_EQ(c.answer(), "closed");
+}
+
+TEST_F(Http1ServerTest, PiecesAreChunks) {
+  start();
+  Client c(server_->port());
+  for (int i = 0; i < 2; ++i) {
+    c.send("GET /pieces HTTP/1.1\r\nHost: t\r\n\r\n");
+    EXPECT_EQ(c.answer(), "200 ");
+    EXPECT_NE(c.head.find("Transfer-Encoding: chunked\r\n"), std::string::npos);
+    EXPECT_EQ(c.take("0\r\n\r\n"), "3\r\none\r\n5\r\nthree\r\n0\r\n\r\n");
+  }
+  c.send("GET /pieces HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(c.answer(), "200 ");
+  EXPECT_EQ(c.take("onethree"), "onethree");
+  EXPECT_EQ(c.answer(), "closed");
+}
+
+TEST_F(Http1ServerTest, TellsTheHandlerThatItsClientIsGone) {
+  start();
+  Client c(server_->port());
+  c.send("GET /gone HTTP/1.1\r\nHost: t\r\n\r\n");
+  await(handler_.waiting, 1);
+  c.close();
+  await(handler_.gone, 1);
 }
 
 TEST_F(Http1ServerTest, Http10ClosesUnlessAsked) {

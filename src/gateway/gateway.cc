@@ -135,6 +135,7 @@ void Gateway::give_back(RequestContext* c) {
   c->endpoint.reset();
   c->served.reset();
   c->phases = {};
+  c->cancel = nullptr;
   free_contexts_.push_back(c);
 }
 
@@ -362,6 +363,7 @@ Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
 
 Task<Ok> Gateway::handle(const Request& rq, void* cookie, Response& rs) {
   auto* c = static_cast<RequestContext*>(cookie);
+  c->cancel = rq.cancel;
   fmt::format_to(std::back_inserter(rs.headers), "X-Request-Id: {}\r\n", c->request_id);
   co_await dispatch(rq, *c, rs);
   give_back(c);

@@ -47,6 +47,7 @@ struct RequestContext {
   ServedPtr served;
   std::string request_id;
   std::uint64_t deadline_ns = 0;
+  CancelSignal* cancel = nullptr;  // of the request under way
   Phases phases;
   SlotRequest slot_request;  // private until it is submitted
   SlotResult slot_result;

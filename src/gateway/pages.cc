@@ -96,6 +96,8 @@ void Gateway::metrics_page(Response& rs) {
     fmt::format_to(out, "# HELP {} {}\n# TYPE {} histogram\n", m.name, m.help, m.name);
     for (const auto& e : endpoints) (e->metrics.*m.value).print(rs.body, m.name, label(*e));
   }
+  fmt::format_to(out, "# HELP mayfly_batch_rows Rows of each run\n# TYPE mayfly_batch_rows histogram\n");
+  for (const auto& e : endpoints) e->metrics.rows.print(rs.body, "mayfly_batch_rows", label(*e));
   fmt::format_to(out, "# HELP mayfly_instances Instances by endpoint\n# TYPE mayfly_instances gauge\n");
   for (const auto& [version, pool] : node_.pools()) {
     fmt::format_to(out, "mayfly_instances{{tenant=\"{}\",endpoint=\"{}\",version=\"{}\"}} {}\n", version->tenant,

@@ -19,12 +19,12 @@ const Pool* Node::find(const Version& version) const {
   return it == pools_.end() ? nullptr : it->second.get();
 }
 
-Task<Result<Lease>> Node::acquire(VersionPtr version, std::uint64_t deadline_ns) {
+Task<Result<Lease>> Node::acquire(VersionPtr version, Ask ask) {
   if (closing_)
     co_return make_error(Code::kUnavailable, "server_stopping", "the server is stopping; try again in a moment");
   Pool& p = pool(version);
   arm();
-  co_return co_await p.acquire(deadline_ns);
+  co_return co_await p.acquire(ask);
 }
 
 void Node::wake(const VersionPtr& version) {

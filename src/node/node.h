@@ -12,7 +12,7 @@ class Node {
  public:
   Node(Executor ex, LauncherClient& launcher, NodeObserver& observer)
       : executor_(ex), launcher_(launcher), observer_(observer), timer_(ex) {}
-  Task<Result<Lease>> acquire(VersionPtr version, std::uint64_t deadline_ns);
+  Task<Result<Lease>> acquire(VersionPtr version, Ask ask);
   void wake(const VersionPtr& version);          // the head of a request has named it
   void keep(const VersionPtr& version);          // hold its `min` instances from now on
   void retire(const Version& version);           // no new traffic: its instances end as soon as they are idle

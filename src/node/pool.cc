@@ -4,42 +4,10 @@
 
 namespace mayfly {
 namespace {
+constexpr std::uint64_t kPackRunNs = 200'000;         // runs shorter than this are joined on few instances
+constexpr std::uint64_t kLongGapNs = 1'000'000'000;   // longer pauses say nothing more
 constexpr std::uint32_t kFailuresBeforeRefusing = 3;  // starts in a row that failed: waiters are told instead of kept
-}
-
-Lease& Lease::operator=(Lease&& o) noexcept {
-  if (this != &o) {
-    release();
-    instance_ = std::move(o.instance_);
-    slot_ = o.slot_;
-    cold_ = o.cold_;
-    bytes_used_ = o.bytes_used_;
-    abandoned_ = o.abandoned_;
-  }
-  return *this;
-}
-
-void Lease::release() {
-  if (!instance_) return;
-  auto instance = std::exchange(instance_, nullptr);
-  if (!abandoned_) instance->return_slot(slot_, bytes_used_);
-}
-
-Task<CallOutcome> Lease::run(const SlotRequest& request, SlotResult& result, std::uint64_t deadline_ns) {
-  bytes_used_ = used_bytes(request);
-  if (instance_->phase() == InstancePhase::kEnding || instance_->phase() == InstancePhase::kDead) {
-    co_return CallOutcome{make_error(Code::kUnavailable, "instance_lost", "the instance ended before it was asked"),
-                          true};
-  }
-  Call call;
-  call.result = &result;
-  call.deadline_ns = deadline_ns;
-  instance_->submit(slot_, request, &call);
-  CallOutcome outcome = co_await call.done.wait();
-  // Past its deadline the instance still works on the slot; it comes back when it completes.
-  abandoned_ = !outcome.status.ok() && outcome.status.error().code == Code::kDeadlineExceeded;
-  co_return outcome;
-}
+}  // namespace
 
 policy::PoolState Pool::state() const {
   policy::PoolState s;
@@ -60,41 +28,68 @@ policy::PoolState Pool::state() const {
   return s;
 }
 
-std::optional<Lease> Pool::try_lease() {
+// An instance that is ready before one that is starting, then the least busy. Short runs are better run together than
+// on many instances.
+std::optional<Lease> Pool::try_lease(bool may_join) {
+  const bool joins = may_join && version_->batch && !batching_off_;
+  const bool pack = joins && run_ns_ < kPackRunNs;
   Instance* best = nullptr;
-  for (const auto& i : instances_) {  // the least busy ready one, else one that is starting
-    if (!i->has_free_slot()) continue;
-    const bool better = best == nullptr ||
-                        (i->phase() == InstancePhase::kReady && best->phase() == InstancePhase::kStarting) ||
-                        (i->phase() == best->phase() && i->busy() < best->busy());
-    if (better) best = i.get();
+  for (const auto& i : instances_) {
+    if (!i->has_place()) continue;
+    if (best == nullptr) {
+      best = i.get();
+      continue;
+    }
+    const bool ready = i->phase() == InstancePhase::kReady, best_ready = best->phase() == InstancePhase::kReady;
+    const bool preferred = pack ? i->has_open_batch() && !best->has_open_batch() : i->busy() < best->busy();
+    if (ready == best_ready ? preferred : ready) best = i.get();
   }
   if (best == nullptr) return std::nullopt;
-  return Lease(best->shared_from_this(), *best->take_slot(), best->phase() == InstancePhase::kStarting);
+  return Lease(best->shared_from_this(), joins);
 }
 
-Task<Result<Lease>> Pool::acquire(std::uint64_t deadline_ns) {
+void Pool::note_arrival() {
+  if (version_->settings.batch_delay_us == 0) return;
+  const std::uint64_t now = now_ns();
+  const std::uint64_t gap = now - std::exchange(last_arrival_ns_, now);
+  gap_ns_ = gap_ns_ == 0 ? gap : (gap_ns_ * 7 + std::min(gap, kLongGapNs)) / 8;
+}
+
+void Pool::Waiter::cancel(void* self) {
+  auto* w = static_cast<Waiter*>(self);
+  if (w->granted.is_set()) return;
+  w->pool->waiters_.remove(w);
+  w->granted.set(Error{Code::kCancelled, "cancelled", "the caller went away while it waited"});
+}
+
+Task<Result<Lease>> Pool::acquire(Ask ask) {
+  note_arrival();
   if (waiters_.empty()) {
-    if (auto lease = try_lease()) co_return std::move(*lease);
+    if (auto lease = try_lease(ask.may_join)) co_return std::move(*lease);
   }
   scale(now_ns(), 1);
   if (waiters_.empty()) {
-    if (auto lease = try_lease()) co_return std::move(*lease);
+    if (auto lease = try_lease(ask.may_join)) co_return std::move(*lease);
   }
   if (waiters_.size() >= version_->settings.queue) {
     co_return make_error(Code::kResourceExhausted, "queue_full",
                          "the queue of {} is full: {} requests wait; retry later or raise queue or max",
                          version_->display(), waiters_.size());
   }
+  if (ask.cancel != nullptr && ask.cancel->fired()) {
+    co_return Error{Code::kCancelled, "cancelled", "the caller went away before it waited"};
+  }
   Waiter waiter;
-  waiter.deadline_ns = deadline_ns;
+  waiter.pool = this;
+  waiter.ask = ask;
   waiters_.push_back(&waiter);
+  const CancelScope scope(ask.cancel, &Waiter::cancel, &waiter);
   co_return co_await waiter.granted.wait();
 }
 
 void Pool::serve_waiters() {
   while (!waiters_.empty()) {
-    auto lease = try_lease();
+    auto lease = try_lease(waiters_.front()->ask.may_join);
     if (!lease) return;
     Waiter* w = waiters_.front();
     waiters_.pop_front();
@@ -137,6 +132,12 @@ bool Pool::start_one() {
 void Pool::on_ready(Instance& instance) {
   observer_.on_instance_event(*version_, instance.id(), "ready", "");
   serve_waiters();
+}
+
+// The signature said that rows can be joined, and the deploy tried it; still this model's outputs are not row by row.
+void Pool::on_batching_failed(Instance& instance) {
+  if (!std::exchange(batching_off_, true))
+    observer_.on_instance_event(*version_, instance.id(), "batching_off", "outputs did not come row by row");
 }
 
 void Pool::on_slot_free(Instance& instance) {
@@ -182,7 +183,7 @@ void Pool::end_all(const std::string& why) {
 void Pool::tick(std::uint64_t now) {
   for (auto it = waiters_.begin(); it != waiters_.end();) {
     Waiter* w = *it;
-    if (now < w->deadline_ns) {
+    if (now < w->ask.deadline_ns) {
       ++it;
       continue;
     }

@@ -7,49 +7,20 @@
 #include <memory>
 #include <vector>
 
-#include "node/instance.h"
+#include "node/lease.h"
 #include "policy/scale.h"
-#include "worker_ipc/input_area.h"
 
 namespace mayfly {
 
-// A slot of an instance, held for one request; gives it back when it goes.
-class Lease {
- public:
-  Lease() = default;
-  Lease(std::shared_ptr<Instance> instance, std::uint32_t slot, bool cold)
-      : instance_(std::move(instance)), slot_(slot), cold_(cold) {}
-  Lease(Lease&& o) noexcept
-      : instance_(std::move(o.instance_)),
-        slot_(o.slot_),
-        cold_(o.cold_),
-        bytes_used_(o.bytes_used_),
-        abandoned_(o.abandoned_) {}
-  Lease& operator=(Lease&& o) noexcept;
-  ~Lease() { release(); }
-  // Where the request's tensors go; `input` is the whole region, for what is no tensor.
-  InputArea area() const { return InputArea(input()); }
-  std::span<std::byte> input() const { return instance_->arena().input(slot_); }
-  std::span<const std::byte> output() const { return instance_->arena().output(slot_); }
-  bool cold() const { return cold_; }
-  const Instance& instance() const { return *instance_; }
-  // Submits `request`, whose tensors lie in input(), and waits for the answer, at most until the deadline. The request
-  // is the caller's own memory: nothing in the arena can be trusted to stay as it was written.
-  Task<CallOutcome> run(const SlotRequest& request, SlotResult& result, std::uint64_t deadline_ns);
-  // The input region was written, and the request will not run: its pages go back.
-  void discard_input() { bytes_used_ = ~0ULL; }
-
- private:
-  void release();
-  std::shared_ptr<Instance> instance_;
-  std::uint32_t slot_ = 0;
-  bool cold_ = false;
-  std::uint64_t bytes_used_ = 0;
-  bool abandoned_ = false;
-};
-
 struct PoolCounters {
   std::uint64_t starts = 0, start_failures = 0, deaths = 0;
+};
+
+// What a request asks of the node.
+struct Ask {
+  std::uint64_t deadline_ns = 0;
+  CancelSignal* cancel = nullptr;  // may be null
+  bool may_join = true;            // with others in a batch, where the version allows it
 };
 
 class NodeObserver {  // life-cycle events, for the endpoint's log and metrics
@@ -63,8 +34,8 @@ class Pool final : public InstanceOwner {
  public:
   Pool(Executor ex, LauncherClient& launcher, VersionPtr version, NodeObserver& observer)
       : executor_(ex), launcher_(launcher), version_(std::move(version)), observer_(observer) {}
-  // Errors: queue_full, deadline_exceeded, instance_failed.
-  Task<Result<Lease>> acquire(std::uint64_t deadline_ns);
+  // Errors: queue_full, deadline_exceeded, instance_failed, cancelled.
+  Task<Result<Lease>> acquire(Ask ask);
   void wake();                   // at least one instance, without waiting
   void tick(std::uint64_t now);  // deadlines, hangs, idle ends, min
   void keep() {                  // the version is live: its `min` is in force
@@ -87,15 +58,22 @@ class Pool final : public InstanceOwner {
 
   void on_ready(Instance& instance) override;
   void on_slot_free(Instance& instance) override;
+  void on_run(std::uint64_t wall_ns) override { run_ns_ = run_ns_ == 0 ? wall_ns : (run_ns_ * 7 + wall_ns) / 8; }
+  void on_batching_failed(Instance& instance) override;
+  std::uint64_t arrival_gap_ns() const override { return gap_ns_; }
+  std::uint64_t run_time_ns() const override { return run_ns_; }
   void on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) override;
 
  private:
   struct Waiter {
     OneShot<Result<Lease>> granted;
-    std::uint64_t deadline_ns = 0;
+    Pool* pool = nullptr;
+    Ask ask;
+    static void cancel(void* self);
   };
   std::uint32_t min_instances() const { return kept_ ? version_->settings.min_instances : 0; }
-  std::optional<Lease> try_lease();
+  std::optional<Lease> try_lease(bool may_join);
+  void note_arrival();
   void serve_waiters();
   void scale(std::uint64_t now, std::uint32_t arriving = 0);
   bool start_one();
@@ -113,6 +91,8 @@ class Pool final : public InstanceOwner {
   std::uint64_t backoff_until_ns_ = 0;
   bool kept_ = false;  // the live version: `min` is in force
   bool retired_ = false, closed_ = false;
+  bool batching_off_ = false;  // a run did not come back row by row
+  std::uint64_t gap_ns_ = 0, last_arrival_ns_ = 0, run_ns_ = 0;
 };
 
 }  // namespace mayfly

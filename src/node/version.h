@@ -7,6 +7,7 @@
 
 #include "tensor/tensor.h"
 #include "worker_ipc/arena.h"
+#include "worker_ipc/batch_plan.h"
 
 namespace mayfly {
 
@@ -16,6 +17,8 @@ struct NodeSettings {  // the part of an endpoint's settings that the node acts 
   std::uint32_t min_instances = 0, max_instances = 10, concurrency = 8;
   std::uint64_t idle_ms = 10'000, timeout_ms = 30'000;
   std::uint32_t queue = 1024;
+  std::uint32_t batch_max = 1;       // rows of several requests in one run; 1: requests run one by one
+  std::uint64_t batch_delay_us = 0;  // that an idle instance waits for more rows, at most
   std::uint64_t max_request_bytes = 32ULL << 20, max_response_bytes = 32ULL << 20;
 };
 
@@ -26,6 +29,7 @@ struct Version {
   Signature signature;
   NodeSettings settings;
   TransformConfig transform;
+  BatchPlan batch;
   std::string artefact_path;  // relative to the data folder
   std::string display() const { return '"' + endpoint + "\" version " + number_text; }
 };

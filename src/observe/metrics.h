@@ -23,9 +23,24 @@ class Histogram {
   double sum_ = 0;
 };
 
+// How many rows each run had: powers of two up to 1024; the last bucket is +Inf.
+class RowHistogram {
+ public:
+  static constexpr std::size_t kBounds = 11;
+  void add(std::uint64_t rows);
+  std::uint64_t runs() const { return runs_; }
+  std::uint64_t rows() const { return rows_; }
+  void print(std::string& out, std::string_view name, std::string_view labels) const;
+
+ private:
+  std::array<std::uint64_t, kBounds + 1> buckets_{};
+  std::uint64_t runs_ = 0, rows_ = 0;
+};
+
 struct EndpointMetrics {
   std::uint64_t requests = 0, errors = 0, cold = 0, retries = 0, rejected = 0;
   Histogram total, queue, infer, start;
+  RowHistogram rows;  // runs that answered
 };
 
 }  // namespace mayfly

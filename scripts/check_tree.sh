@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 # From the bottom to the top. A folder of src/ that is not named here is an offence: say where it stands.
-layers=(base async observe crypto tensor store iam policy worker_ipc sandbox launcher runtimes compile node control gateway
+layers=(base async observe crypto tensor store policy iam worker_ipc sandbox launcher runtimes compile node control gateway
   cli app)
 max_lines=700
 offences=0

@@ -41,6 +41,7 @@ struct Error {
   Code code = Code::kUnknown;
   std::string reason;   // stable, e.g. "tensor_shape_mismatch"
   std::string message;  // for a person
+  std::uint32_t retry_after_s = 1;  // of a refusal that passes (429, 503): asking again earlier is of no use
 };
 
 // HTTP status of an error; reason "payload_too_large" is 413, "head_too_large" 431, "method_not_allowed" 405,

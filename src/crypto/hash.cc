@@ -11,17 +11,6 @@
 namespace mayfly {
 namespace {
 
-std::string to_hex(std::span<const unsigned char> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string hex;
-  hex.reserve(bytes.size() * 2);
-  for (unsigned char b : bytes) {
-    hex.push_back(kDigits[b >> 4]);
-    hex.push_back(kDigits[b & 15]);
-  }
-  return hex;
-}
-
 void fill_random(std::span<unsigned char> out) {
   std::size_t done = 0;
   while (done < out.size()) {
@@ -46,13 +35,28 @@ void Sha256::update(std::span<const char> bytes) {
   MAYFLY_CHECK(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1);
 }
 
-std::string Sha256::hex_digest() {
+void Sha256::hex_digest(std::span<char, 64> out) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
   MAYFLY_CHECK(!finished_);
   finished_ = true;
   unsigned char digest[32];
   unsigned int size = 0;
   MAYFLY_CHECK(EVP_DigestFinal_ex(context_.get(), digest, &size) == 1 && size == sizeof digest);
-  return to_hex(digest);
+  for (std::size_t i = 0; i < sizeof digest; ++i) {
+    out[2 * i] = kDigits[digest[i] >> 4];
+    out[2 * i + 1] = kDigits[digest[i] & 15];
+  }
+}
+
+std::string Sha256::hex_digest() {
+  std::string hex(64, '\0');
+  hex_digest(std::span<char, 64>(hex.data(), 64));
+  return hex;
+}
+
+void Sha256::restart() {
+  MAYFLY_CHECK(EVP_DigestInit_ex(context_.get(), nullptr, nullptr) == 1);
+  finished_ = false;
 }
 
 std::string sha256_hex(std::string_view bytes) {

@@ -13,12 +13,14 @@ struct evp_md_ctx_st;
 
 namespace mayfly {
 
-// A hash in progress. One owner; hex_digest() ends it, and update() after that is a bug.
+// A hash in progress. One owner; hex_digest() ends it, and update() after that is a bug until restart().
 class Sha256 {
  public:
   Sha256();
   void update(std::span<const char> bytes);
   std::string hex_digest();  // 64 lower-case hex digits
+  void hex_digest(std::span<char, 64> out);
+  void restart();  // of another one, with the same memory
 
  private:
   struct Free {

@@ -31,6 +31,16 @@ TEST(Sha256Test, PiecesEqualTheWhole) {
   }
 }
 
+TEST(Sha256Test, RestartedItHashesAnother) {
+  Sha256 hash;
+  hash.update(std::string_view("left over"));
+  for (const char* text : {"abc", "", "mf_abc"}) {
+    hash.restart();
+    hash.update(std::string_view(text));
+    EXPECT_EQ(hash.hex_digest(), sha256_hex(text));
+  }
+}
+
 TEST(Sha256DeathTest, UseAfterTheEndIsABug) {
   Sha256 hash;
   EXPECT_EQ(hash.hex_digest().size(), 64u);

@@ -1,5 +1,7 @@
 #include "iam/keys.h"
 
+#include <array>
+
 #include "crypto/hash.h"
 
 namespace mayfly {
@@ -55,41 +57,61 @@ Result<NewKey> make_key(std::string_view tenant, std::string_view name, const st
   return key;
 }
 
-void KeyRing::add(const KeyRow& row) { keys_[row.id] = row; }
+void KeyRing::add(const KeyRow& row) {
+  auto [at, is_new] = keys_.try_emplace(row.id);
+  KeyState& key = at->second;
+  if (is_new) key.flow = ++flows_;
+  key.row = row;
+  auto scopes = parse_scopes(row.scopes);
+  key.scopes = scopes.ok() ? *scopes : 0;
+  key.limit(row.limits, 0);
+}
 
 void KeyRing::revoke(std::string_view id) {
-  if (auto it = keys_.find(std::string(id)); it != keys_.end()) it->second.revoked = true;
+  if (auto it = keys_.find(std::string(id)); it != keys_.end()) it->second.row.revoked = true;
+}
+
+void KeyRing::set_limits(std::string_view id, const KeyLimits& limits, std::uint64_t now_ns) {
+  if (auto it = keys_.find(std::string(id)); it != keys_.end()) it->second.limit(limits, now_ns);
+}
+
+const KeyState* KeyRing::find(std::string_view id) const {
+  const auto it = keys_.find(std::string(id));
+  return it != keys_.end() ? &it->second : nullptr;
 }
 
 std::size_t KeyRing::active() const {
   std::size_t n = 0;
-  for (const auto& [id, row] : keys_) n += row.revoked ? 0 : 1;
+  for (const auto& [id, key] : keys_) n += key.row.revoked ? 0 : 1;
   return n;
 }
 
-std::vector<KeyRow> KeyRing::rows() const {
-  std::vector<KeyRow> out;
-  for (const auto& [id, row] : keys_) out.push_back(row);
+std::vector<const KeyState*> KeyRing::states() const {
+  std::vector<const KeyState*> out;
+  for (const auto& [id, key] : keys_) out.push_back(&key);
   return out;
 }
 
-Result<Principal> KeyRing::authenticate(std::string_view authorization, std::string_view x_api_key) const {
+Result<Principal> KeyRing::authenticate(std::string_view authorization, std::string_view x_api_key) {
   constexpr std::string_view kBearer = "Bearer ";
-  std::string_view key = x_api_key;
-  if (authorization.substr(0, kBearer.size()) == kBearer) key = authorization.substr(kBearer.size());
-  if (key.empty() && !required_) return Principal{"default", "", kInvoke | kDeploy | kAdmin};
-  if (key.empty()) {
+  std::string_view text = x_api_key;
+  if (authorization.substr(0, kBearer.size()) == kBearer) text = authorization.substr(kBearer.size());
+  if (text.empty() && !required_) return Principal{"default", "", kInvoke | kDeploy | kAdmin};
+  if (text.empty()) {
     return make_error(Code::kUnauthenticated, "missing_key",
                       "this server needs a key: send \"Authorization: Bearer mf_…\"");
   }
-  const auto bad = make_error(Code::kUnauthenticated, "invalid_key", "the key is not known or was revoked");
-  if (key.size() != 3 + kIdChars + 1 + kSecretChars || key.substr(0, 3) != "mf_") return bad;
-  auto it = keys_.find(std::string(key.substr(3, kIdChars)));
-  const std::string hash = sha256_hex(key.substr(3 + kIdChars + 1));
-  if (it == keys_.end() || !constant_time_equal(hash, it->second.hash) || it->second.revoked) return bad;
-  auto scopes = parse_scopes(it->second.scopes);
-  if (!scopes.ok()) return bad;
-  return Principal{it->second.tenant, it->second.id, *scopes};
+  auto bad = [] { return make_error(Code::kUnauthenticated, "invalid_key", "the key is not known or was revoked"); };
+  if (text.size() != 3 + kIdChars + 1 + kSecretChars || text.substr(0, 3) != "mf_") return bad();
+  auto it = keys_.find(std::string(text.substr(3, kIdChars)));  // short enough for no allocation
+  std::array<char, 64> hash{};
+  hash_.restart();
+  hash_.update(text.substr(3 + kIdChars + 1));
+  hash_.hex_digest(hash);
+  if (it == keys_.end()) return bad();
+  KeyState& key = it->second;
+  if (!constant_time_equal({hash.data(), hash.size()}, key.row.hash) || key.row.revoked || key.scopes == 0) return bad();
+  return Principal{key.row.tenant, key.row.id, key.scopes, &key};
 }
 
 Status KeyRing::require(const Principal& p, Scope scope) {

@@ -48,6 +48,12 @@ CREATE TABLE packages(
   PRIMARY KEY(digest, tenant)) STRICT, WITHOUT ROWID;
 INSERT INTO tenants VALUES('default', CAST(strftime('%s', 'now') AS INTEGER) * 1000);
 )",
+    R"(
+ALTER TABLE keys ADD COLUMN rate REAL NOT NULL DEFAULT 0;
+ALTER TABLE keys ADD COLUMN burst INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE keys ADD COLUMN concurrency INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE keys ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
+)",
 };
 constexpr std::uint64_t kSchemaVersion = std::size(kMigrations);
 
@@ -145,6 +151,7 @@ class SqliteStore final : public Store {
   Status add_key(const KeyRow& row) override;
   Result<std::vector<KeyRow>> keys() override;
   Status revoke_key(std::string_view id) override;
+  Status set_key_limits(std::string_view id, const KeyLimits& limits) override;
   Result<std::uint64_t> package_bytes_of(std::string_view tenant) override;
   Status note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes,
                       std::uint64_t limit) override;
@@ -154,6 +161,7 @@ class SqliteStore final : public Store {
 
  private:
   Result<std::uint32_t> next_number(const VersionRow& row);
+  Status changed_key(std::string_view id);
 
   // Fills a vector with make(statement) for each row; the mutex is taken here.
   template <typename Row, typename Make>
@@ -250,8 +258,12 @@ Status SqliteStore::prune_versions(std::string_view tenant, std::string_view nam
 
 Status SqliteStore::add_key(const KeyRow& row) {
   std::lock_guard guard(mutex_);
-  Status added = run(db_.get(), "INSERT INTO keys VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", row.id, row.tenant, row.name,
-                     row.scopes, row.hash, row.created_ms, std::uint64_t{row.revoked});
+  const KeyLimits& l = row.limits;
+  Status added = run(db_.get(),
+                     "INSERT INTO keys(id, tenant, name, scopes, hash, created_ms, revoked, rate, burst, concurrency, "
+                     "weight) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                     row.id, row.tenant, row.name, row.scopes, row.hash, row.created_ms, std::uint64_t{row.revoked},
+                     l.rate, std::uint64_t{l.burst}, std::uint64_t{l.concurrency}, std::uint64_t{l.weight});
   if (!added.ok() && added.error().reason == "already_exists") {
     return make_error(Code::kAlreadyExists, "key_exists", "there is a key with the id {} already", row.id);
   }
@@ -259,20 +271,33 @@ Status SqliteStore::add_key(const KeyRow& row) {
 }
 
 Result<std::vector<KeyRow>> SqliteStore::keys() {
-  return rows<KeyRow>("SELECT id, tenant, name, scopes, hash, created_ms, revoked FROM keys ORDER BY created_ms, id",
-                      [](const Statement& s) {
-                        return KeyRow{s.text(0), s.text(1),   s.text(2),       s.text(3),
-                                      s.text(4), s.number(5), s.number(6) != 0};
-                      });
+  return rows<KeyRow>(
+      "SELECT id, tenant, name, scopes, hash, created_ms, revoked, rate, burst, concurrency, weight FROM keys "
+      "ORDER BY created_ms, id",
+      [](const Statement& s) {
+        auto small = [&](int column) { return static_cast<std::uint32_t>(s.number(column)); };
+        const KeyLimits limits{s.real(7), small(8), small(9), small(10)};
+        return KeyRow{s.text(0), s.text(1), s.text(2), s.text(3), s.text(4), s.number(5), s.number(6) != 0, limits};
+      });
 }
 
 Status SqliteStore::revoke_key(std::string_view id) {
   std::lock_guard guard(mutex_);
   MAYFLY_TRY(run(db_.get(), "UPDATE keys SET revoked = 1 WHERE id = ?1", id));
-  if (sqlite3_changes(db_.get()) == 0) {
-    return make_error(Code::kNotFound, "key_not_found", "there is no key with the id {}", id);
-  }
-  return Ok{};
+  return changed_key(id);
+}
+
+Status SqliteStore::set_key_limits(std::string_view id, const KeyLimits& l) {
+  std::lock_guard guard(mutex_);
+  MAYFLY_TRY(run(db_.get(), "UPDATE keys SET rate = ?2, burst = ?3, concurrency = ?4, weight = ?5 WHERE id = ?1", id,
+                 l.rate, std::uint64_t{l.burst}, std::uint64_t{l.concurrency}, std::uint64_t{l.weight}));
+  return changed_key(id);
+}
+
+// After an UPDATE of the key `id`.
+Status SqliteStore::changed_key(std::string_view id) {
+  if (sqlite3_changes(db_.get()) > 0) return Ok{};
+  return make_error(Code::kNotFound, "key_not_found", "there is no key with the id {}", id);
 }
 
 Result<std::uint64_t> SqliteStore::package_bytes_of(std::string_view tenant) {

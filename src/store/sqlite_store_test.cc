@@ -95,14 +95,14 @@ TEST_F(SqliteStoreTest, UnknownTenantIsRefusedAndUsesNoNumber) {
   auto number = store_->add_version(version_of("iris", "nobody"));
   ASSERT_FALSE(number.ok());
   EXPECT_EQ(number.error().reason, "tenant_not_found");
-  EXPECT_EQ(store_->add_key(KeyRow{"k1", "nobody", "", "", "", 0, false}).error().reason, "tenant_not_found");
+  EXPECT_EQ(store_->add_key(KeyRow{"k1", "nobody", "", "", "", 0, false, {}}).error().reason, "tenant_not_found");
   EXPECT_EQ(store_->note_package("d", "nobody", 1).error().reason, "tenant_not_found");
   EXPECT_TRUE(store_->endpoints()->empty());
 }
 
 TEST_F(SqliteStoreTest, KeysAreAddedListedAndRevoked) {
   const KeyRow row{"abcdefghijkl", "default", "ci'; DROP TABLE keys; --", "invoke,deploy", std::string(64, '0'), 5,
-                   false};
+                   false, {}};
   ASSERT_TRUE(store_->add_key(row).ok());
   EXPECT_EQ(store_->add_key(row).error().reason, "key_exists");
   EXPECT_EQ(store_->revoke_key("nope").error().reason, "key_not_found");
@@ -116,6 +116,45 @@ TEST_F(SqliteStoreTest, KeysAreAddedListedAndRevoked) {
   EXPECT_EQ((*keys)[0].scopes, row.scopes);
   EXPECT_EQ((*keys)[0].hash, row.hash);
   EXPECT_TRUE((*keys)[0].revoked);
+}
+
+TEST_F(SqliteStoreTest, LimitsOfKeysAreKept) {
+  const KeyLimits none, some{0.001, 20, 8, 2}, most{1e6, 1'000'000, 100'000, 100};
+  ASSERT_TRUE(store_->add_key(KeyRow{"plain", "default", "a", "invoke", "", 1, false, none}).ok());
+  ASSERT_TRUE(store_->add_key(KeyRow{"limited", "default", "b", "invoke", "", 2, false, some}).ok());
+  reopen();
+  EXPECT_EQ((*store_->keys())[0].limits, none);
+  EXPECT_EQ((*store_->keys())[1].limits, some);
+  ASSERT_TRUE(store_->set_key_limits("plain", most).ok());
+  EXPECT_EQ(store_->set_key_limits("nope", most).error().reason, "key_not_found");
+  reopen();
+  EXPECT_EQ((*store_->keys())[0].limits, most);
+  EXPECT_EQ((*store_->keys())[1].limits, some);
+}
+
+// A data folder of the first release: its keys table as it was, with a key in it.
+TEST_F(SqliteStoreTest, KeysOfTheFirstSchemaGetNoLimits) {
+  store_.reset();
+  {
+    auto db = open_database(folder_.path() + "/mayfly.db", 1000);
+    ASSERT_TRUE(db.ok());
+    ASSERT_TRUE(execute(db->get(), R"(
+DROP TABLE keys;
+CREATE TABLE keys(
+  id TEXT PRIMARY KEY NOT NULL, tenant TEXT NOT NULL REFERENCES tenants(name), name TEXT NOT NULL, scopes TEXT NOT NULL,
+  hash TEXT NOT NULL, created_ms INTEGER NOT NULL, revoked INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO keys VALUES('abcdefghijkl', 'default', 'old', 'admin', 'hash', 7, 1);
+PRAGMA user_version = 1)")
+                    .ok());
+  }
+  reopen();
+  auto keys = store_->keys();
+  ASSERT_TRUE(keys.ok()) << keys.error().message;
+  ASSERT_EQ(keys->size(), 1u);
+  EXPECT_EQ((*keys)[0].name, "old");
+  EXPECT_TRUE((*keys)[0].revoked);
+  EXPECT_EQ((*keys)[0].limits, KeyLimits{});
+  EXPECT_TRUE(store_->set_key_limits("abcdefghijkl", KeyLimits{5, 1, 1, 1}).ok());
 }
 
 TEST_F(SqliteStoreTest, PackageBytesCountOnceForEachDigest) {

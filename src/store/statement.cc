@@ -81,6 +81,12 @@ Statement& Statement::bind(std::uint64_t number) {
   return *this;
 }
 
+Statement& Statement::bind(double number) {
+  const int rc = sqlite3_bind_double(statement_.get(), next_parameter_++, number);
+  if (bind_failure_ == SQLITE_OK) bind_failure_ = rc;
+  return *this;
+}
+
 Result<bool> Statement::step() {
   const char* sql = sqlite3_sql(statement_.get());
   if (bind_failure_ != SQLITE_OK) {
@@ -110,6 +116,8 @@ std::string Statement::text(int column) const {
 std::uint64_t Statement::number(int column) const {
   return static_cast<std::uint64_t>(sqlite3_column_int64(statement_.get(), column));
 }
+
+double Statement::real(int column) const { return sqlite3_column_double(statement_.get(), column); }
 
 Result<Transaction> Transaction::begin(sqlite3* db) {
   MAYFLY_TRY(execute(db, "BEGIN IMMEDIATE"));

@@ -34,6 +34,7 @@ class Statement {
 
   Statement& bind(std::string_view text);
   Statement& bind(std::uint64_t number);
+  Statement& bind(double number);
   template <typename... A>
   Statement& bind_all(const A&... args) {
     (bind(args), ...);
@@ -43,6 +44,7 @@ class Statement {
   Status run();         // steps to the end
   std::string text(int column) const;
   std::uint64_t number(int column) const;
+  double real(int column) const;
 
  private:
   struct Finalize {

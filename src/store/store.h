@@ -25,6 +25,13 @@ struct EndpointRow {
   std::uint32_t live_version = 0;  // the version that receives traffic
   std::uint64_t created_ms = 0;
 };
+struct KeyLimits {  // of one key; 0: no such limit
+  double rate = 0;                // requests a second
+  std::uint32_t burst = 0;        // requests at once within the rate; 0: as many as one second brings
+  std::uint32_t concurrency = 0;  // requests under way
+  std::uint32_t weight = 1;       // share of what is contended, relative to other keys
+  bool operator==(const KeyLimits&) const = default;
+};
 struct KeyRow {
   std::string id;  // public part, 12 characters
   std::string tenant, name;
@@ -32,6 +39,7 @@ struct KeyRow {
   std::string hash;    // SHA-256 of the secret, hex
   std::uint64_t created_ms = 0;
   bool revoked = false;
+  KeyLimits limits;
 };
 
 class Store {
@@ -49,6 +57,7 @@ class Store {
   virtual Status add_key(const KeyRow& row) = 0;
   virtual Result<std::vector<KeyRow>> keys() = 0;
   virtual Status revoke_key(std::string_view id) = 0;                           // kNotFound "key_not_found"
+  virtual Status set_key_limits(std::string_view id, const KeyLimits& limits) = 0;  // kNotFound "key_not_found"
   virtual Result<std::uint64_t> package_bytes_of(std::string_view tenant) = 0;  // for the quota
   // Charges the package to the tenant. "quota_exceeded", and nothing is changed, if the tenant's packages would then be
   // over `limit` bytes; looked at and charged in one step.

@@ -4,13 +4,20 @@
 
 namespace mayfly {
 
+inline Ask ask_of(const RequestContext& c) {
+  Ask ask;
+  ask.deadline_ns = c.deadline_ns;
+  ask.cancel = c.cancel;
+  ask.flow = c.principal.flow();
+  ask.weight = c.principal.weight();
+  return ask;
+}
+
 template <typename Fill, typename Print>
 Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print& print) {
   constexpr int kAttempts = 2;
   Error last;
-  Ask ask;
-  ask.deadline_ns = c.deadline_ns;
-  ask.cancel = c.cancel;
+  Ask ask = ask_of(c);
   const std::uint64_t asked = now_ns();
   for (int attempt = 0; attempt < kAttempts;) {
     auto lease = co_await node_.acquire(c.served->version, ask);

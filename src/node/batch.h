@@ -1,9 +1,10 @@
-// Requests that share one slot and one run. Each has written its rows into the slot's input region (BatchPlan); the outputs
-// are split by narrowing views, nothing is copied. Owner: the leases of its members; while it is submitted also itself. One
-// reactor. It is open until submit(), and its slot goes back when the last of its members has let go of it.
+// Requests that share one slot and one run. Each has written its rows into the slot's input region (BatchPlan); the
+// outputs are split by narrowing views, nothing is copied. Owner: the leases of its members; while it is submitted also
+// itself. One reactor. It is open until submit(), and its slot goes back when the last of its members has let go of it.
 //
-// A member that is cancelled or late leaves it; its rows stay and are computed for nobody. If the run fails, or its outputs
-// don't have one row for each input row, every member is told to ask again apart: who was at fault is not known.
+// A member that is cancelled or late leaves it; its rows stay and are computed for nobody. If the run fails, or its
+// outputs don't have one row for each input row, every member is told to ask again apart: who was at fault is not
+// known.
 #pragma once
 #include <memory>
 #include <vector>
@@ -42,6 +43,7 @@ class Batch final : public Call, public std::enable_shared_from_this<Batch> {
   bool submitted() const { return phase_ != Phase::kOpen; }
 
   SlotResult& result() override { return result_; }
+  std::uint32_t requests() const override { return static_cast<std::uint32_t>(members_.size()); }
   void finish(CallOutcome outcome) override;
   bool expire(std::uint64_t now) override;
 

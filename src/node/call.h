@@ -19,7 +19,8 @@ struct CallOutcome {
 class Call {
  public:
   virtual ~Call() = default;
-  virtual SlotResult& result() = 0;  // filled before finish() says OK
+  virtual SlotResult& result() = 0;                     // filled before finish() says OK
+  virtual std::uint32_t requests() const { return 1; }  // that wait for it
   // Once, and then the instance has forgotten it.
   virtual void finish(CallOutcome outcome) = 0;
   // Gives up those whose deadline has passed. True: nobody waits any more, forget it.

@@ -253,7 +253,7 @@ bool Instance::complete(std::uint32_t slot) {
     call->finish(CallOutcome{lost(*version_, kInstanceFailed, st.error().message), true});
     return false;
   }
-  owner_.on_run(wall_ns);
+  owner_.on_run(wall_ns, call->requests());
   call->finish(CallOutcome{});
   return true;
 }

@@ -31,7 +31,8 @@ class InstanceOwner {  // the pool
   virtual ~InstanceOwner() = default;
   virtual void on_ready(Instance& instance) = 0;
   virtual void on_slot_free(Instance& instance) = 0;
-  virtual void on_run(std::uint64_t wall_ns) = 0;           // a run that answered took so long, the hand-over included
+  // A run that answered so many requests took so long, the hand-over included.
+  virtual void on_run(std::uint64_t wall_ns, std::uint32_t requests) = 0;
   virtual void on_batching_failed(Instance& instance) = 0;  // a batch did not come back row by row
   // How long requests of this version are apart, and how long a run takes (ns); 0: not known.
   virtual std::uint64_t arrival_gap_ns() const = 0;

@@ -5,9 +5,7 @@
 namespace mayfly {
 namespace {
 
-Error cancelled() {
-  return Error{Code::kCancelled, "cancelled", "the caller went away before the answer was there"};
-}
+Error cancelled() { return Error{Code::kCancelled, "cancelled", "the caller went away before the answer was there"}; }
 
 }  // namespace
 

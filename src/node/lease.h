@@ -1,6 +1,6 @@
-// A place in an instance, held for one request: a slot of its own, or a share in a batch. Which of them is settled when the
-// request's input is written: area() joins the instance's open batch where the version allows it, input() never does.
-// Value that moves; gives everything back when it goes. One reactor.
+// A place in an instance, held for one request: a slot of its own, or a share in a batch. Which of them is settled when
+// the request's input is written: area() joins the instance's open batch where the version allows it, input() never
+// does. Value that moves; gives everything back when it goes. One reactor.
 #pragma once
 #include <memory>
 
@@ -27,10 +27,11 @@ class Lease {
   bool fits(const SlotRequest& request) const { return !batch_ || batch_->fits(request); }
   bool joins() const { return batch_ != nullptr; }
   void go_alone();  // leaves the batch before it ran; area() is now a slot of its own
-  // Submits `request`, whose tensors lie in area() or input(), and waits for the answer, at most until the deadline or until
-  // `cancel` fires (it may be null): then the error's code is kCancelled. The request is the caller's own memory: nothing in
-  // the arena can be trusted to stay as it was written.
-  Task<CallOutcome> run(const SlotRequest& request, SlotResult& result, std::uint64_t deadline_ns, CancelSignal* cancel);
+  // Submits `request`, whose tensors lie in area() or input(), and waits for the answer, at most until the deadline or
+  // until `cancel` fires (it may be null): then the error's code is kCancelled. The request is the caller's own memory:
+  // nothing in the arena can be trusted to stay as it was written.
+  Task<CallOutcome> run(const SlotRequest& request, SlotResult& result, std::uint64_t deadline_ns,
+                        CancelSignal* cancel);
   // The input region was written, and the request will not run: its pages go back.
   void discard_input() { bytes_used_ = ~0ULL; }
 

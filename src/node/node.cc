@@ -27,6 +27,11 @@ Task<Result<Lease>> Node::acquire(VersionPtr version, Ask ask) {
   co_return co_await p.acquire(ask);
 }
 
+Status Node::admit(const VersionPtr& version, const Ask& ask, std::uint64_t now) {
+  auto it = pools_.find(version.get());
+  return it == pools_.end() ? Status(Ok{}) : it->second->admit(ask, now);
+}
+
 void Node::wake(const VersionPtr& version) {
   if (closing_) return;
   pool(version).wake();

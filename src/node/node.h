@@ -13,8 +13,9 @@ class Node {
   Node(Executor ex, LauncherClient& launcher, NodeObserver& observer)
       : executor_(ex), launcher_(launcher), observer_(observer), timer_(ex) {}
   Task<Result<Lease>> acquire(VersionPtr version, Ask ask);
-  void wake(const VersionPtr& version);          // the head of a request has named it
-  void keep(const VersionPtr& version);          // hold its `min` instances from now on
+  Status admit(const VersionPtr& version, const Ask& ask, std::uint64_t now);  // see Pool
+  void wake(const VersionPtr& version);                                        // the head of a request has named it
+  void keep(const VersionPtr& version);                                        // hold its `min` instances from now on
   void retire(const Version& version);           // no new traffic: its instances end as soon as they are idle
   Task<Ok> close(std::uint64_t grace_until_ns);  // ends all instances, at the latest then
   const Pool* find(const Version& version) const;

@@ -1,8 +1,8 @@
 // When a batch stops taking requests. Pure; times are monotonic nanoseconds.
 //
-// While the instance works, waiting costs nothing: it could not begin sooner. An idle instance begins at once, unless the
-// owner allows a delay and requests have lately come so fast that within it at least one more is expected; never so late
-// that the earliest deadline in the batch, less the time of a run, would pass.
+// While the instance works, waiting costs nothing: it could not begin sooner. An idle instance begins at once, unless
+// the owner allows a delay and requests have lately come so fast that within it at least one more is expected; never so
+// late that the earliest deadline in the batch, less the time of a run, would pass.
 #pragma once
 #include <cstdint>
 #include <string_view>

@@ -1,7 +1,7 @@
 // Ends a run that nobody waits for any more. The serving thread says which slot it runs; a second thread sleeps on the
-// arena's `cancels` and sets the run options' terminate flag, which ONNX Runtime looks at between two nodes of the graph.
-// The thread is made only once a run has taken long enough for that to be worth anything (watch()): short models never pay
-// for it. Owned by the slot runner, whose thread alone calls it.
+// arena's `cancels` and sets the run options' terminate flag, which ONNX Runtime looks at between two nodes of the
+// graph. The thread is made only once a run has taken long enough for that to be worth anything (watch()): short models
+// never pay for it. Owned by the slot runner, whose thread alone calls it.
 #pragma once
 #include <pthread.h>
 

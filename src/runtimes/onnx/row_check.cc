@@ -43,7 +43,8 @@ double number_at(Dtype t, const std::byte* p) {
   }
 }
 
-// Element i of a test input: fractions for floating point, 0 and 1 for the others (a category or a token may not be larger).
+// Element i of a test input: fractions for floating point, 0 and 1 for the others (a category or a token may not be
+// larger).
 void put_number(Dtype t, std::uint64_t i, std::byte* p) {
   const std::uint64_t mixed = (i + 1) * 0x9E3779B97F4A7C15ULL;
   const double fraction = static_cast<double>(mixed >> 40) * 0x1p-24;

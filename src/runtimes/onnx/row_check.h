@@ -1,5 +1,6 @@
-// Whether rows of a batch influence each other: a signature can't say it (normalisation over the batch, a soft maximum over
-// the wrong axis, a first dimension that is a sequence). Three different rows are run together and one by one, and compared.
+// Whether rows of a batch influence each other: a signature can't say it (normalisation over the batch, a soft maximum
+// over the wrong axis, a first dimension that is a sequence). Three different rows are run together and one by one, and
+// compared.
 #pragma once
 #include "runtimes/onnx/ort_api.h"
 

@@ -1,5 +1,5 @@
-// Where the tensors of one request go in a slot's input region. A parser asks for the room of an input, writes there, and
-// says how much it took. Value; borrows the region.
+// Where the tensors of one request go in a slot's input region. A parser asks for the room of an input, writes there,
+// and says how much it took. Value; borrows the region.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -13,7 +13,8 @@ class InputArea {
  public:
   // The whole region for one request: tensors follow each other in the order in which they come.
   explicit InputArea(std::span<std::byte> region) : region_(region) {}
-  // What input `index` of the signature may fill, from its first byte on. The span starts at a multiple of kTensorAlign.
+  // What input `index` of the signature may fill, from its first byte on. The span starts at a multiple of
+  // kTensorAlign.
   std::span<std::byte> room(std::uint32_t index) const {
     static_cast<void>(index);
     return region_.subspan(std::min<std::uint64_t>(align_tensor(used_), region_.size()));

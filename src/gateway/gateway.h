@@ -1,6 +1,7 @@
-// Routes requests to the dialects: Open Inference Protocol (oip.cc), /predictions (predictions.cc), admin (admin.cc),
-// metrics and the OpenAPI document (pages.cc). Owner: the server; one reactor. on_head decides everything that does not
-// need the body: who asks, what for, which version, the deadline; it wakes the version before the body arrives.
+// Routes requests (routes.h) to the dialects, one folder each: oip/, v1/, torchserve/, sagemaker/, admin/; metrics and
+// the OpenAPI document are metrics_page.cc and openapi.cc. Owner: the server; one reactor. on_head decides everything
+// that does not need the body: who asks, what for, which version, the deadline; it wakes the version before the body
+// arrives.
 #pragma once
 #include <memory>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "control/control.h"
 #include "gateway/http.h"
+#include "gateway/routes.h"
 #include "iam/keys.h"
 #include "node/node.h"
 #include "observe/log.h"
@@ -16,33 +18,12 @@
 
 namespace mayfly {
 
-enum class Route : std::uint8_t {
-  kServerInfo,
-  kLive,
-  kReady,
-  kModelList,
-  kModelMetadata,
-  kModelReady,
-  kInfer,
-  kPredictions,
-  kPackages,
-  kEndpoints,
-  kEndpoint,
-  kVersions,
-  kInstances,
-  kEndpointLogs,
-  kKeys,
-  kKey,
-  kMetrics,
-  kOpenApi,
-};
-
 // What is known of one request. Pooled; handed to handle() as its cookie.
 struct RequestContext {
-  Route route = Route::kServerInfo;
-  Method method = Method::kGet;
+  const RouteSpec* spec = nullptr;
   Principal principal;
   std::string name;  // of the endpoint or key in the path, percent-decoded
+  std::string part;  // what the path names besides, percent-decoded
   EndpointPtr endpoint;
   ServedPtr served;
   std::string request_id;
@@ -72,10 +53,7 @@ class Gateway final : public HttpHandler {
  private:
   RequestContext* take_context();
   void give_back(RequestContext* c);
-  static void render_error(const Error& error, Response& response);  // {"error": …}, as most dialects say it
-  Status resolve(const RequestHead& head, RequestContext& c);
-  Status resolve_admin(std::string_view rest, RequestContext& c);
-  Status resolve_model(std::string_view rest, RequestContext& c);
+  Status resolve(const RequestHead& head, const RouteMatch& match, RequestContext& c);
   Status find_endpoint(RequestContext& c, std::string_view version);
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
@@ -85,18 +63,18 @@ class Gateway final : public HttpHandler {
   template <typename Fill, typename Print>
   Task<Status> predict(RequestContext& c, Response& rs, Fill& fill, Print& print);
   void finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status);
-  Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);        // oip.cc
-  Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);  // predictions.cc
-  void oip_page(RequestContext& c, Response& rs);
-  Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin.cc
+  Task<Ok> oip(const Request& rq, RequestContext& c, Response& rs);  // oip/
+  Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);     // torchserve/
+  Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin/
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> deploy(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> keys(const Request& rq, RequestContext& c, Response& rs);
   void list_endpoints(RequestContext& c, Response& rs);
   void show_endpoint(RequestContext& c, Response& rs);
   void list_instances(RequestContext& c, Response& rs);
-  void metrics_page(Response& rs);  // pages.cc
-  void open_api(Response& rs);
+  void metrics_page(Response& rs);  // metrics_page.cc
+  void open_api(Response& rs);      // openapi.cc
 
   GatewayOptions options_;
   Control& control_;

@@ -99,7 +99,7 @@ std::uint64_t unix_ms() {
 }  // namespace
 
 Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response& rs) {
-  auto fail = [&](const Error& e) { render_error(e, rs); };
+  auto fail = [&](const Error& e) { render_error(e, rq.head, rs); };
   auto left = co_await control_.quota_left(c.principal.tenant);
   if (!left.ok()) co_return fail(left.error()), Ok{};
   if (*left == 0) {
@@ -131,16 +131,16 @@ Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response&
 
 Task<Ok> Gateway::deploy(const Request& rq, RequestContext& c, Response& rs) {
   auto parsed = parse_json_bounded(rq.body);
-  if (!parsed.ok()) co_return render_error(parsed.error(), rs), Ok{};
+  if (!parsed.ok()) co_return render_error(parsed.error(), rq.head, rs), Ok{};
   Json& body = *parsed;
   if (!body.is_object() || !body.contains("package") || !body["package"].is_string()) {
-    render_error(invalid("malformed_json", "expected {{\"package\": \"<digest>\", \"spec\": {{…}}}}"), rs);
+    render_error(invalid("malformed_json", "expected {{\"package\": \"<digest>\", \"spec\": {{…}}}}"), rq.head, rs);
     co_return Ok{};
   }
   const std::string spec = body.contains("spec") ? text(body["spec"]) : "{}";
   auto served = co_await control_.deploy(c.principal.tenant, c.name, body["package"].get<std::string>(), spec);
   if (!served.ok()) {
-    render_error(served.error(), rs);
+    render_error(served.error(), rq.head, rs);
     co_return Ok{};
   }
   rs.body = text({{"name", c.name},
@@ -181,14 +181,14 @@ void Gateway::list_instances(RequestContext& c, Response& rs) {
 }
 
 Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
-  if (c.route == Route::kKey) {
+  if (c.spec->route == Route::kKeyRevoke) {
     auto revoke = [this, &c] { return store_.revoke_key(c.name); };
-    if (auto st = co_await blocking_.run(revoke); !st.ok()) co_return render_error(st.error(), rs), Ok{};
+    if (auto st = co_await blocking_.run(revoke); !st.ok()) co_return render_error(st.error(), rq.head, rs), Ok{};
     keys_.revoke(c.name);
     rs.body = text({{"revoked", c.name}});
     co_return Ok{};
   }
-  if (c.method == Method::kGet) {
+  if (c.spec->route == Route::kKeyList) {
     Json rows = Json::array();
     for (const KeyRow& k : keys_.rows()) {
       if (k.tenant != c.principal.tenant) continue;
@@ -203,7 +203,7 @@ Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
     co_return Ok{};
   }
   auto parsed = parse_json_bounded(rq.body);
-  if (!parsed.ok()) co_return render_error(parsed.error(), rs), Ok{};
+  if (!parsed.ok()) co_return render_error(parsed.error(), rq.head, rs), Ok{};
   const Json& body = *parsed;
   std::vector<std::string> scopes;
   bool good = body.is_object() && body.contains("name") && body["name"].is_string() && body.contains("scopes") &&
@@ -215,28 +215,33 @@ Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
     }
   }
   if (!good)
-    co_return render_error(invalid("malformed_json", "expected {{\"name\": \"…\", \"scopes\": [\"invoke\"]}}"), rs),
+    co_return render_error(invalid("malformed_json", "expected {{\"name\": \"…\", \"scopes\": [\"invoke\"]}}"), rq.head,
+                           rs),
         Ok{};
   auto key = make_key(c.principal.tenant, body["name"].get<std::string>(), scopes, unix_ms());
-  if (!key.ok()) co_return render_error(key.error(), rs), Ok{};
+  if (!key.ok()) co_return render_error(key.error(), rq.head, rs), Ok{};
   auto add = [this, &key] { return store_.add_key(key->row); };
-  if (auto st = co_await blocking_.run(add); !st.ok()) co_return render_error(st.error(), rs), Ok{};
+  if (auto st = co_await blocking_.run(add); !st.ok()) co_return render_error(st.error(), rq.head, rs), Ok{};
   keys_.add(key->row);
   rs.body = text({{"id", key->row.id}, {"key", key->secret_text}, {"name", key->row.name}, {"scopes", scopes}});
   co_return Ok{};
 }
 
 Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
-  switch (c.route) {
+  switch (c.spec->route) {
     case Route::kPackages:
       co_return co_await upload_package(rq, c, rs);
     case Route::kVersions:
       co_return co_await deploy(rq, c, rs);
-    case Route::kKeys:
-    case Route::kKey:
+    case Route::kKeyList:
+    case Route::kKeyCreate:
+    case Route::kKeyRevoke:
       co_return co_await keys(rq, c, rs);
     case Route::kEndpoints:
       list_endpoints(c, rs);
+      break;
+    case Route::kEndpoint:
+      show_endpoint(c, rs);
       break;
     case Route::kInstances:
       list_instances(c, rs);
@@ -244,14 +249,10 @@ Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
     case Route::kEndpointLogs:
       rs.body = text({{"lines", log_.tail(c.name, query_number(rq.head->query, "tail", 100))}});
       break;
-    default: {
-      if (c.method != Method::kDelete) {
-        show_endpoint(c, rs);
-        break;
-      }
+    default: {  // kEndpointDelete
       auto st = co_await control_.remove(c.principal.tenant, c.name);
       if (!st.ok())
-        render_error(st.error(), rs);
+        render_error(st.error(), rq.head, rs);
       else
         rs.body = text({{"deleted", c.name}});
     }

@@ -80,8 +80,10 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
   co_return Ok{};
 }
 
-void Gateway::oip_page(RequestContext& c, Response& rs) {
-  switch (c.route) {
+Task<Ok> Gateway::oip(const Request& rq, RequestContext& c, Response& rs) {
+  switch (c.spec->route) {
+    case Route::kInfer:
+      co_return co_await infer(rq, c, rs);
     case Route::kServerInfo:
       rs.body =
           fmt::format(R"({{"name":"mayfly","version":"{}","extensions":["binary_tensor_data","classification"]}})",
@@ -112,6 +114,7 @@ void Gateway::oip_page(RequestContext& c, Response& rs) {
       rs.body += "]}";
     }
   }
+  co_return Ok{};
 }
 
 }  // namespace mayfly

@@ -1,4 +1,4 @@
-#include "gateway/gateway.h"
+#include "gateway/predict.h"
 
 #include <algorithm>
 #include <charconv>
@@ -122,7 +122,10 @@ BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
     p.max_bytes =
         std::max<std::uint64_t>(kSmallBody, s.max_request_bytes * (c.spec->route == Route::kPredictions ? 1 : 8));
     c.deadline_ns = p.deadline_ns = received_ns + s.timeout_ms * 1'000'000;
-    node_.wake(c.served->version);
+    if (Status st = node_.admit(c.served->version, ask_of(c), received_ns); !st.ok())
+      p.refuse = std::move(st.error());
+    else
+      node_.wake(c.served->version);
   } else if (c.spec->route == Route::kPackages) {
     p.max_bytes = control_.options().max_package_bytes;
     p.streaming = true;
@@ -173,8 +176,14 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
     c->request_id.clear();
     fmt::format_to(std::back_inserter(c->request_id), "{:016x}", id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
   }
+  read_traceparent(head.header("traceparent"), id_base_ + 0xD1B54A32D192ED03ULL * ++id_next_ | 1, c->trace);
+  BodyPolicy policy = policy_of(*c, request.received_ns);
+  if (policy.refuse) {
+    note_refusal(*c, *policy.refuse, request.received_ns);
+    return refuse(std::move(*policy.refuse));
+  }
   cookie = c;
-  return policy_of(*c, request.received_ns);
+  return policy;
 }
 
 Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
@@ -199,54 +208,11 @@ Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
 Task<Ok> Gateway::handle(const Request& rq, void* cookie, Response& rs) {
   auto* c = static_cast<RequestContext*>(cookie);
   c->cancel = rq.cancel;
+  c->phases.receive = now_ns() - rq.received_ns;
   fmt::format_to(std::back_inserter(rs.headers), "X-Request-Id: {}\r\n", c->request_id);
   co_await dispatch(rq, *c, rs);
   give_back(c);
   co_return Ok{};
-}
-
-// Metrics, the log line and the Server-Timing header: the same numbers in all three.
-void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status) {
-  Phases& p = c.phases;
-  p.total = now_ns() - rq.received_ns;
-  if (!status.ok()) render_error(status.error(), rq.head, rs);
-  auto ms = [](std::uint64_t ns) { return static_cast<double>(ns) * 1e-6; };
-  EndpointMetrics& m = c.endpoint->metrics;
-  ++m.requests;
-  m.errors += status.ok() ? 0 : 1;
-  m.rejected += rs.status == 429 ? 1 : 0;
-  m.total.add_ns(p.total);
-  m.queue.add_ns(p.queue);
-  if (status.ok()) m.infer.add_ns(p.infer);
-  if (p.cold) {
-    ++m.cold;
-    m.start.add_ns(p.fork + p.map + p.init);
-  }
-  auto header = std::back_inserter(rs.headers);
-  if (p.cold) {
-    fmt::format_to(header,
-                   "Server-Timing: start;desc=cold, queue;dur={:.3f}, fork;dur={:.3f}, map;dur={:.3f}, "
-                   "init;dur={:.3f}, infer;dur={:.3f}, total;dur={:.3f}\r\n",
-                   ms(p.queue), ms(p.fork), ms(p.map), ms(p.init), ms(p.infer), ms(p.total));
-  } else {
-    fmt::format_to(header, "Server-Timing: start;desc=warm, queue;dur={:.3f}, infer;dur={:.3f}, total;dur={:.3f}\r\n",
-                   ms(p.queue), ms(p.infer), ms(p.total));
-  }
-  std::string line;
-  line.reserve(384);
-  auto out = std::back_inserter(line);
-  fmt::format_to(
-      out,
-      R"({{"time":"{}","event":"request","id":"{}","tenant":"{}","key":"{}","endpoint":"{}","version":{},"status":{},)",
-      Log::timestamp(), c.request_id, c.principal.tenant, c.principal.key_id, c.endpoint->name,
-      c.served->version->number_text, rs.status);
-  if (!status.ok()) fmt::format_to(out, R"("reason":"{}",)", status.error().reason);
-  fmt::format_to(
-      out,
-      R"("start":"{}","queue_ms":{:.3f},"fork_ms":{:.3f},"map_ms":{:.3f},"init_ms":{:.3f},"infer_ms":{:.3f},"total_ms":{:.3f},"in_bytes":{},"out_bytes":{}}})",
-      p.cold ? "cold" : "warm", ms(p.queue), ms(p.fork), ms(p.map), ms(p.init), ms(p.infer), ms(p.total),
-      rq.body.size(), rs.body.size());
-  log_.request(c.endpoint->name, std::move(line));
 }
 
 }  // namespace mayfly

@@ -13,6 +13,7 @@
 #include "iam/keys.h"
 #include "node/node.h"
 #include "observe/log.h"
+#include "observe/trace_context.h"
 #include "store/packages.h"
 #include "worker_ipc/oip.h"
 
@@ -28,6 +29,7 @@ struct RequestContext {
   ServedPtr served;
   std::string request_id;
   std::uint64_t deadline_ns = 0;
+  TraceContext trace;
   CancelSignal* cancel = nullptr;  // of the request under way
   Phases phases;
   SlotRequest slot_request;  // private until it is submitted
@@ -62,7 +64,8 @@ class Gateway final : public HttpHandler {
   // slot_request and the slot's input region; `print` renders from the slot. Both run with the lease held.
   template <typename Fill, typename Print>
   Task<Status> predict(RequestContext& c, Response& rs, Fill& fill, Print& print);
-  void finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status);
+  void finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status);  // account.cc
+  void note_refusal(RequestContext& c, const Error& error, std::uint64_t received_ns);
   Task<Ok> oip(const Request& rq, RequestContext& c, Response& rs);  // oip/
   Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);     // torchserve/
@@ -85,6 +88,7 @@ class Gateway final : public HttpHandler {
   BlockingPool& blocking_;
   Log& log_;
   bool ready_ = false;
+  std::string log_line_;  // reused
   std::uint64_t id_base_ = 0, id_next_ = 0;
   std::vector<std::unique_ptr<RequestContext>> contexts_;  // all
   std::vector<RequestContext*> free_contexts_;

@@ -14,6 +14,8 @@ constexpr Counter kCounters[] = {
     {"mayfly_requests_rejected_total", "Requests refused with 429", &EndpointMetrics::rejected},
     {"mayfly_cold_starts_total", "Requests that waited for an instance to start", &EndpointMetrics::cold},
     {"mayfly_request_retries_total", "Requests run again after their instance was lost", &EndpointMetrics::retries},
+    {"mayfly_requests_cancelled_total", "Requests whose caller went away before the answer",
+     &EndpointMetrics::cancelled},
 };
 struct Series {
   std::string_view name, help;
@@ -21,6 +23,9 @@ struct Series {
 };
 constexpr Series kSeries[] = {
     {"mayfly_request_seconds", "From the head of a request to its answer", &EndpointMetrics::total},
+    {"mayfly_receive_seconds", "From the head of a request to its whole body", &EndpointMetrics::receive},
+    {"mayfly_parse_seconds", "Reading the request into the slot", &EndpointMetrics::parse},
+    {"mayfly_print_seconds", "Writing the answer from the slot", &EndpointMetrics::print},
     {"mayfly_queue_seconds", "Waiting for a slot of an instance", &EndpointMetrics::queue},
     {"mayfly_infer_seconds", "Inside the model runtime", &EndpointMetrics::infer},
     {"mayfly_cold_start_seconds", "Fork, map and init of instances that a request waited for", &EndpointMetrics::start},

@@ -81,8 +81,7 @@ void append_responses(std::string& out, const RouteSpec& r) {
 
 void append_operation(std::string& out, const RouteSpec& r, std::string_view method) {
   auto to = std::back_inserter(out);
-  fmt::format_to(to, R"("{}":{{"tags":["{}"],"summary":)", lower(method),
-                 kRoomNames[static_cast<std::size_t>(r.room)]);
+  fmt::format_to(to, R"("{}":{{"tags":["{}"],"summary":)", lower(method), kRoomNames[static_cast<std::size_t>(r.room)]);
   append_json_string(out, r.summary);
   out += ',';
   append_parameters(out, r.path);

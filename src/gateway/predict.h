@@ -23,6 +23,7 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
     auto lease = co_await node_.acquire(c.served->version, ask);
     if (!lease.ok()) co_return lease.error();
     const std::uint64_t granted = now_ns();
+    c.phases.queue = granted - asked;
     Status filled = fill(*lease);
     // A batch has less room than a slot of its own, and takes only rows.
     if (lease->joins() && (filled.ok() ? !lease->fits(c.slot_request) : filled.error().reason == "payload_too_large")) {
@@ -33,6 +34,8 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
       lease->discard_input();
       co_return filled;
     }
+    const std::uint64_t parsed = now_ns();
+    c.phases.parse = parsed - granted;
     CallOutcome outcome = co_await lease->run(c.slot_request, c.slot_result, c.deadline_ns, c.cancel);
     ask.may_join = false;         // whatever went wrong, alone it harms no neighbour and no neighbour harms it
     if (outcome.apart) continue;  // comes at most once
@@ -45,9 +48,12 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
     if (!outcome.status.ok()) co_return outcome.status.error();
     if (lease->cold()) c.phases = lease->instance().start_phases();
     if (outcome.first) c.endpoint->metrics.rows.add(outcome.rows);
-    c.phases.queue = granted - asked + outcome.waited_ns;
+    c.phases.queue += outcome.waited_ns;
     c.phases.infer = c.slot_result.run_ns;
-    co_return print(*lease, c.slot_result, rs);
+    const std::uint64_t answered = now_ns();
+    Status printed = print(*lease, c.slot_result, rs);
+    c.phases.print = now_ns() - answered;
+    co_return printed;
   }
   co_return last;
 }

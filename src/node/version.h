@@ -38,6 +38,7 @@ using VersionPtr = std::shared_ptr<const Version>;
 // Where the time of one start or request went, nanoseconds.
 struct Phases {
   bool cold = false;
+  std::uint64_t receive = 0, parse = 0, print = 0;  // the body, the tensors, the answer
   std::uint64_t queue = 0, fork = 0, map = 0, init = 0, infer = 0, total = 0;
 };
 

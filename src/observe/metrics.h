@@ -39,7 +39,8 @@ class RowHistogram {
 
 struct EndpointMetrics {
   std::uint64_t requests = 0, errors = 0, cold = 0, retries = 0, rejected = 0;
-  Histogram total, queue, infer, start;
+  std::uint64_t cancelled = 0;  // the caller went away
+  Histogram total, receive, parse, queue, infer, print, start;
   RowHistogram rows;  // runs that answered
 };
 

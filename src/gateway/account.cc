@@ -1,5 +1,5 @@
-// What is written down of a prediction: metrics, one log line, and the headers Server-Timing and traceresponse. The same
-// numbers in all of them. On the path of every request: nothing here allocates at steady state.
+// What is written down of a prediction: metrics, one log line, and the headers Server-Timing and traceresponse. The
+// same numbers in all of them. On the path of every request: nothing here allocates at steady state.
 #include <array>
 #include <charconv>
 

@@ -1,5 +1,5 @@
-// The node against a launcher and instances that the test plays: threads that keep the arena's contract, with a model of
-// their own (each row's sum) and a gate, so that what waits and what runs is decided by the test.
+// The node against a launcher and instances that the test plays: threads that keep the arena's contract, with a model
+// of their own (each row's sum) and a gate, so that what waits and what runs is decided by the test.
 #include "node/node.h"
 
 #include <gtest/gtest.h>
@@ -388,7 +388,7 @@ TEST_F(NodeTest, APoisonedRowFailsNoNeighbour) {
   io_.restart();
   io_.run_for(5ms);
   host_.release();
-  until([&] { return good.done() && bad.done(); });
+  until([&] { return good.done() && bad.done() && first.done(); });
   EXPECT_EQ(good.text, "3");
   EXPECT_EQ(bad.text, "poison");
   EXPECT_EQ(host_.runs(), (std::vector<std::int64_t>{1, 1, 2, 1, 1}));
@@ -403,7 +403,7 @@ TEST_F(NodeTest, OutputsThatAreNotRowByRowEndJoining) {
   io_.restart();
   io_.run_for(5ms);
   host_.release();
-  until([&] { return a.done() && b.done(); });
+  until([&] { return a.done() && b.done() && first.done(); });
   EXPECT_EQ(a.text, "15");
   EXPECT_EQ(b.text, "3");
   EXPECT_TRUE(events_.seen.contains("batching_off"));
@@ -439,7 +439,7 @@ TEST_F(NodeTest, ACallerWhoGoesLeavesTheQueue) {
   EXPECT_EQ(gone.text, "cancelled");
   EXPECT_EQ(node_.find(*v)->waiting(), 1U);
   host_.release();
-  until([&] { return kept.done(); });
+  until([&] { return kept.done() && first.done(); });
   EXPECT_EQ(kept.text, "7");
   EXPECT_EQ(host_.runs().size(), 3U);
 }
@@ -499,7 +499,7 @@ TEST_F(NodeTest, AMemberPastItsDeadlineLeavesTheOthers) {
   EXPECT_EQ(late.text, "deadline_exceeded");
   EXPECT_FALSE(kept.done());
   host_.release();
-  until([&] { return kept.done(); });
+  until([&] { return kept.done() && first.done(); });
   EXPECT_EQ(kept.text, "7");
 }
 
@@ -533,7 +533,9 @@ TEST_F(NodeTest, AFullQueueShedsTheBurstAndNotTheNewcomer) {
   EXPECT_FALSE(other.done());
   EXPECT_EQ(std::count_if(burst.begin(), burst.end(), [](const Answer& a) { return a.text == "queue_full"; }), 3);
   host_.release();
-  until([&] { return other.done(); });
+  until([&] {
+    return other.done() && std::all_of(burst.begin(), burst.end(), [](const Answer& a) { return a.done(); });
+  });
   EXPECT_EQ(other.text, "4");
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/text.h"
 #include "gateway/gateway.h"
 
 namespace mayfly {
@@ -19,11 +20,6 @@ void append_ms(std::string& out, std::uint64_t ns) {
   *at++ = static_cast<char>('0' + rest / 10 % 10);
   *at++ = static_cast<char>('0' + rest % 10);
   out.append(text.data(), at);
-}
-
-void append_number(std::string& out, std::uint64_t n) {
-  std::array<char, 24> text;
-  out.append(text.data(), std::to_chars(text.data(), text.data() + text.size(), n).ptr);
 }
 
 void append_timing(std::string& out, std::string_view name, std::uint64_t ns) {

@@ -1,5 +1,7 @@
 #include "gateway/predict.h"
 
+#include "base/text.h"
+
 #include <algorithm>
 #include <charconv>
 
@@ -174,7 +176,7 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
     c->request_id.assign(id);
   else {
     c->request_id.clear();
-    fmt::format_to(std::back_inserter(c->request_id), "{:016x}", id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
+    append_hex16(c->request_id, id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
   }
   read_traceparent(head.header("traceparent"), id_base_ + 0xD1B54A32D192ED03ULL * ++id_next_ | 1, c->trace);
   BodyPolicy policy = policy_of(*c, request.received_ns);
@@ -209,7 +211,7 @@ Task<Ok> Gateway::handle(const Request& rq, void* cookie, Response& rs) {
   auto* c = static_cast<RequestContext*>(cookie);
   c->cancel = rq.cancel;
   c->phases.receive = now_ns() - rq.received_ns;
-  fmt::format_to(std::back_inserter(rs.headers), "X-Request-Id: {}\r\n", c->request_id);
+  rs.headers.append("X-Request-Id: ").append(c->request_id).append("\r\n");
   co_await dispatch(rq, *c, rs);
   give_back(c);
   co_return Ok{};

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/text.h"
 #include "tensor/bytes.h"
 #include "tensor/half.h"
 #include "tensor/json.h"
@@ -218,7 +219,12 @@ std::vector<Piece> pieces_of(const InferRequest& rq, const Signature& sig, const
 void print_piece(std::string& out, const Piece& t) {
   out += "{\"name\":";
   append_json_string(out, t.name);
-  fmt::format_to(std::back_inserter(out), ",\"datatype\":\"{}\",\"shape\":{}", dtype_name(t.dtype), to_string(t.shape));
+  out.append(",\"datatype\":\"").append(dtype_name(t.dtype)).append("\",\"shape\":[");
+  for (std::size_t i = 0; i < t.shape.rank; ++i) {
+    if (i > 0) out += ',';
+    append_number(out, static_cast<std::uint64_t>(t.shape.dims[i]));  // an answer's dimensions are not negative
+  }
+  out += ']';
   if (t.binary) {
     fmt::format_to(std::back_inserter(out), ",\"parameters\":{{\"binary_data_size\":{}}}}}", t.bytes().size());
     return;

@@ -190,7 +190,8 @@ Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
   }
   if (c.spec->route == Route::kKeyList) {
     Json rows = Json::array();
-    for (const KeyRow& k : keys_.rows()) {
+    for (const KeyState* state : keys_.states()) {
+      const KeyRow& k = state->row;
       if (k.tenant != c.principal.tenant) continue;
       Json scopes = Json::array();
       for (Scope s : {kInvoke, kDeploy, kAdmin}) {

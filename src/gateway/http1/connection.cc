@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/text.h"
 #include "gateway/wire/rules.h"
 
 namespace mayfly::http1 {
@@ -280,12 +281,17 @@ Task<bool> Connection::answer(bool keep) {
 
 void Connection::append_answer_head(bool keep, bool bodiless) {
   const int status = response_.status;
-  fmt::format_to(std::back_inserter(out_), "HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
+  if (status == 200)
+    out_.append("HTTP/1.1 200 OK\r\n");
+  else
+    fmt::format_to(std::back_inserter(out_), "HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
   if (status != 204 && status != 304) {
     if (!response_.content_type.empty() && !(bodiless && response_.body.empty())) {
       out_.append("Content-Type: ").append(response_.content_type).append("\r\n");
     }
-    fmt::format_to(std::back_inserter(out_), "Content-Length: {}\r\n", response_.body.size());
+    out_.append("Content-Length: ");
+    append_number(out_, response_.body.size());
+    out_.append("\r\n");
   }
   out_.append(core_->date_line).append(response_.headers);
   if (!keep) {

@@ -27,7 +27,7 @@ inline constexpr std::array<Allowance, 7> kAllowances{{{"max_resets", 500, 100},
                                                        {"max_window_updates", 10'000, 5'000},
                                                        {"max_empty_data", 500, 100},
                                                        {"max_unknown_frames", 1'000, 200}}};
-inline constexpr std::uint32_t kUpdatesPerData = 10;  // window updates that each DATA frame we send allows besides
+inline constexpr std::uint32_t kUpdatesPerData = 10;   // window updates that each DATA frame we send allows besides
 inline constexpr std::uint32_t kMaxContinuations = 8;  // frames of one header block after its first
 
 class Guard {

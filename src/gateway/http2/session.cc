@@ -79,7 +79,7 @@ nghttp2_session* new_session(Session* self) {
   nghttp2_option_set_max_outbound_ack(option, kMaxOutboundAcks);
   nghttp2_option_set_max_settings(option, kMaxSettingsEntries);
   nghttp2_option_set_max_continuations(option, kMaxContinuations);
-  nghttp2_option_set_stream_reset_rate_limit(option, 1'000'000, 1'000'000);  // the Guard's work
+  nghttp2_option_set_stream_reset_rate_limit(option, 1'000'000, 1'000'000);      // the Guard's work
   MAYFLY_CHECK(nghttp2_session_server_new2(&h2, callbacks, self, option) == 0);  // fails for want of memory only
   nghttp2_session_callbacks_del(callbacks);
   nghttp2_option_del(option);

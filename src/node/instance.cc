@@ -57,7 +57,7 @@ Instance::Instance(Executor ex, LauncherClient& launcher, VersionPtr version, In
       version_(std::move(version)),
       owner_(owner),
       id_(launcher.next_id()),
-      slots_(std::min(version_->settings.concurrency, kMaxSlots)),
+      slots_(std::min(std::max(version_->settings.concurrency, version_->batch.max_rows), kMaxSlots)),
       done_(ex),
       batch_timer_(ex) {}
 
@@ -253,7 +253,7 @@ bool Instance::complete(std::uint32_t slot) {
     call->finish(CallOutcome{lost(*version_, kInstanceFailed, st.error().message), true});
     return false;
   }
-  owner_.on_run(wall_ns, call->requests());
+  owner_.on_run(wall_ns, call->result().run_ns, call->requests());
   call->finish(CallOutcome{});
   return true;
 }

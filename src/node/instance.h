@@ -4,6 +4,7 @@
 // when it needs one: places are as many as slots, and a slot that still runs for nobody takes one. Whatever the arena
 // says is checked (worker_ipc/arena.h): an instance that breaks the contract is ended and its calls are retried.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <memory>
@@ -31,8 +32,9 @@ class InstanceOwner {  // the pool
   virtual ~InstanceOwner() = default;
   virtual void on_ready(Instance& instance) = 0;
   virtual void on_slot_free(Instance& instance) = 0;
-  // A run that answered so many requests took so long, the hand-over included.
-  virtual void on_run(std::uint64_t wall_ns, std::uint32_t requests) = 0;
+  // A run that answered so many requests took so long, the hand-over included; run_ns: inside the runtime, as the
+  // instance says.
+  virtual void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) = 0;
   virtual void on_batching_failed(Instance& instance) = 0;  // a batch did not come back row by row
   // How long requests of this version are apart, and how long a run takes (ns); 0: not known.
   virtual std::uint64_t arrival_gap_ns() const = 0;
@@ -49,8 +51,9 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   Instance(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner);
   ~Instance() override;
 
-  bool has_place() const {
-    return held_ < slots_ && (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady);
+  // Of `limit` places, at most slots().
+  bool has_place(std::uint32_t limit) const {
+    return held_ < std::min(limit, slots_) && (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady);
   }
   void hold_place() { ++held_; }
   void give_place();
@@ -73,6 +76,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint64_t id() const { return id_; }
   int pid() const { return pid_; }
   std::uint32_t busy() const { return held_; }  // requests that hold a place
+  std::uint32_t slots() const { return slots_; }
   bool has_open_batch() const { return open_ != nullptr; }
   std::uint64_t spawned_ns() const { return spawned_ns_; }
   std::uint64_t last_used_ns() const { return last_used_ns_; }

@@ -13,7 +13,7 @@ policy::PoolState Pool::state() const {
   policy::PoolState s;
   s.min = min_instances();
   s.max = version_->settings.max_instances;
-  s.concurrency = std::min(version_->settings.concurrency, kMaxSlots);
+  s.concurrency = places();
   s.waiting = waiting();
   s.backoff_until_ns = backoff_until_ns_;
   for (const auto& i : instances_) {
@@ -28,13 +28,22 @@ policy::PoolState Pool::state() const {
   return s;
 }
 
-// An instance that is ready before one that is starting, then the least busy. Short runs are better run together than
-// on many instances.
+// Short runs are better run together than on many instances: one takes at least a whole batch then.
+bool Pool::packs() const { return joins(true) && work_time_.measured() && work_time_.mean_ns() < kPackRunNs; }
+
+std::uint32_t Pool::places() const {
+  const std::uint32_t concurrency = version_->settings.concurrency;
+  return std::min(packs() ? std::max(concurrency, version_->batch.max_rows) : concurrency, kMaxSlots);
+}
+
+// An instance that is ready before one that is starting, then the least busy; or, where requests are packed, one that
+// has a batch open.
 Instance* Pool::find_place(bool may_join) const {
-  const bool pack = joins(may_join) && run_time_.mean_ns() < kPackRunNs;
+  const bool pack = may_join && packs();
+  const std::uint32_t limit = places();
   Instance* best = nullptr;
   for (const auto& i : instances_) {
-    if (!i->has_place()) continue;
+    if (!i->has_place(limit)) continue;
     if (best == nullptr) {
       best = i.get();
       continue;
@@ -53,7 +62,8 @@ void Pool::note_arrival() {
   gap_ns_ = gap_ns_ == 0 ? gap : (gap_ns_ * 7 + std::min(gap, kLongGapNs)) / 8;
 }
 
-void Pool::on_run(std::uint64_t wall_ns, std::uint32_t requests) {
+void Pool::on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) {
+  work_time_.observe(std::min(run_ns, wall_ns));
   run_time_.observe(wall_ns);
   request_time_.observe(wall_ns / std::max(requests, 1U));
 }

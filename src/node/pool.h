@@ -69,7 +69,7 @@ class Pool final : public InstanceOwner {
 
   void on_ready(Instance& instance) override;
   void on_slot_free(Instance& instance) override;
-  void on_run(std::uint64_t wall_ns, std::uint32_t requests) override;
+  void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) override;
   void on_batching_failed(Instance& instance) override;
   std::uint64_t arrival_gap_ns() const override { return gap_ns_; }
   std::uint64_t run_time_ns() const override { return run_time_.high_ns(); }
@@ -88,6 +88,8 @@ class Pool final : public InstanceOwner {
   Status refusal(const policy::FairEntry& e, bool can_start, std::uint64_t now) const;
   Instance* find_place(bool may_join) const;
   std::uint32_t min_instances() const { return kept_ ? version_->settings.min_instances : 0; }
+  bool packs() const;
+  std::uint32_t places() const;  // requests that one instance is handed at once
   bool joins(bool may_join) const { return may_join && version_->batch && !batching_off_; }
   void note_arrival();
   void serve_waiters();
@@ -102,6 +104,7 @@ class Pool final : public InstanceOwner {
   NodeObserver& observer_;
   std::vector<std::shared_ptr<Instance>> instances_;
   policy::FairQueue queue_;
+  policy::RunTime work_time_;                // inside the runtime
   policy::RunTime run_time_, request_time_;  // of a run; of it for each request that it answered
   policy::RunTime start_time_;               // from spawning to ready
   PoolCounters counters_;

@@ -307,7 +307,8 @@ class Rows:
         print(f"  {what:<72} {value:>11.3f} {unit:<8}{goal}", flush=True)
 
     def missing(self, what, why):
-        self.rows.append({"what": what, "value": None, "unit": "", "target": None, "met": None, "why": str(why)})
+        why = " ".join(str(why).split())
+        self.rows.append({"what": what, "value": None, "unit": "", "target": None, "met": None, "why": why})
         print(f"  {what}: not measured: {why}", flush=True)
 
     def section(self, title, function):

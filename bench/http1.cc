@@ -1,4 +1,4 @@
-// Keep-alive HTTP/1.1 with answers that have a Content-Length; one request at a time on a connection.
+// Keep-alive HTTP/1.1 with answers that have a Content-Length or come in chunks; one request at a time on a connection.
 #include <strings.h>
 #include <sys/socket.h>
 
@@ -13,15 +13,18 @@ namespace mayfly::bench {
 namespace {
 
 constexpr std::size_t kTextOfAFailure = 600;
+constexpr std::size_t kMaxChunk = 1U << 30;
 
 struct Connection {
   Fd fd;
   const std::string* request = nullptr;  // null: the lane is free
   std::size_t sent = 0;
   std::string answer;
-  std::size_t head_size = 0;  // 0: the head is not complete
-  std::size_t answer_size = 0;
-  bool closes = false;  // the answer says that the server closes
+  std::size_t head_size = 0;    // 0: the head is not complete
+  std::size_t answer_size = 0;  // 0: not known, because it comes in chunks
+  std::size_t chunk_at = 0;     // where the next chunk begins
+  std::string body;             // decoded, if it comes in chunks
+  bool closes = false;          // the answer says that the server closes
   bool waits_to_write = false;
 };
 
@@ -64,7 +67,8 @@ class Http1 final : public Transport {
     c.request = &request.request;
     c.sent = 0;
     c.answer.clear();
-    c.head_size = c.answer_size = 0;
+    c.head_size = c.answer_size = c.chunk_at = 0;
+    c.body.clear();
     return write_some(c);
   }
 
@@ -141,8 +145,9 @@ class Http1 final : public Transport {
     }
     c.answer.append(buffer_.data(), static_cast<std::size_t>(n));
     if (c.head_size == 0) MAYFLY_TRY(read_head(c));
-    if (c.head_size == 0 || c.answer.size() < c.answer_size) return Ok{};
-    if (c.answer.size() > c.answer_size) return load_error("an answer is longer than its Content-Length");
+    if (c.chunk_at != 0 && c.answer_size == 0) MAYFLY_TRY(read_chunks(c));
+    if (c.answer_size == 0 || c.answer.size() < c.answer_size) return Ok{};
+    if (c.answer.size() > c.answer_size) return load_error("an answer is longer than it says");
     finish(c);
     return Ok{};
   }
@@ -151,15 +156,39 @@ class Http1 final : public Transport {
     const auto end = c.answer.find("\r\n\r\n");
     if (end == std::string::npos) return Ok{};
     const std::string_view head = std::string_view(c.answer).substr(0, end + 2);
+    c.closes = field(head, "connection") == "close";
+    c.head_size = end + 4;
+    if (field(head, "transfer-encoding") == "chunked") {
+      c.chunk_at = c.head_size;
+      return Ok{};
+    }
     const std::string_view digits = field(head, "content-length");
     std::size_t body = 0;
     if (std::from_chars(digits.data(), digits.data() + digits.size(), body).ec != std::errc{}) {
       return load_error("an answer has no readable Content-Length: {:.300}", c.answer);
     }
-    c.closes = field(head, "connection") == "close";
-    c.head_size = end + 4;
     c.answer_size = c.head_size + body;
     return Ok{};
+  }
+
+  // Takes the chunks that are complete. The last one has no bytes; trailers are not understood.
+  static Status read_chunks(Connection& c) {
+    while (true) {
+      const auto line_end = c.answer.find("\r\n", c.chunk_at);
+      if (line_end == std::string::npos) return Ok{};
+      std::size_t size = 0;
+      const char* digits = c.answer.data() + c.chunk_at;
+      if (std::from_chars(digits, c.answer.data() + line_end, size, 16).ec != std::errc{} || size > kMaxChunk) {
+        return load_error("a chunk has no readable size: {:.100}", std::string_view(c.answer).substr(c.chunk_at));
+      }
+      const std::size_t next = line_end + 2 + size + 2;
+      if (c.answer.size() < next) return Ok{};
+      c.body.append(c.answer, line_end + 2, size);
+      c.chunk_at = next;
+      if (size > 0) continue;
+      c.answer_size = next;
+      return Ok{};
+    }
   }
 
   void finish(Connection& c) {
@@ -168,8 +197,8 @@ class Http1 final : public Transport {
     if (c.closes || !whole) c.fd.reset();
     const Outcome outcome = outcome_of(c.answer);
     const std::string_view answer = c.answer;
-    sink_(lane_of(c), outcome,
-          outcome == Outcome::kOk ? answer.substr(c.head_size) : answer.substr(0, kTextOfAFailure));
+    const std::string_view body = c.chunk_at != 0 ? std::string_view(c.body) : answer.substr(c.head_size);
+    sink_(lane_of(c), outcome, outcome == Outcome::kOk ? body : answer.substr(0, kTextOfAFailure));
   }
 
   const LoadOptions& o_;

@@ -9,7 +9,9 @@ bench* and soak* need root (sudo ./dev VERB); the others only to install what is
   stop                end that server
   test                everything that must hold: the tree's rules, unit tests under ASan, end-to-end tests
   bench [ARGS]        build release and measure (bench/run.sh)
+  bench-peers [ARGS]  Mayfly beside Triton, FastAPI, MLServer and KServe, installed from pinned packages
   bench-overload      ten times more requests than one instance can serve: goodput, latencies, memory
+  soak [MINUTES]      everything at once, 10 minutes: no wrong answer, memory and descriptors flat in the end
   soak-loss [ARGS]    1,000 rollouts, kills and scale-downs under load: not one request may be lost
   build [PRESET]      build one preset: release (default), dev, tsan, fuzz
   fuzz [SECONDS]      run each fuzz target for SECONDS (default 30) from its corpus

@@ -15,6 +15,7 @@
 #include "observe/log.h"
 #include "store/packages.h"
 #include "worker_ipc/oip.h"
+#include "worker_ipc/v1.h"
 
 namespace mayfly {
 
@@ -32,6 +33,7 @@ struct RequestContext {
   SlotRequest slot_request;  // private until it is submitted
   SlotResult slot_result;
   InferRequest infer;  // its strings and vectors are reused
+  V1Request v1;
 };
 
 struct GatewayOptions {
@@ -54,6 +56,7 @@ class Gateway final : public HttpHandler {
   void give_back(RequestContext* c);
   Status resolve(const RequestHead& head, const RouteMatch& match, RequestContext& c);
   Status find_endpoint(RequestContext& c, std::string_view version);
+  static Status find_label(RequestContext& c, std::string_view label);
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
@@ -64,6 +67,8 @@ class Gateway final : public HttpHandler {
   void finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status);
   Task<Ok> oip(const Request& rq, RequestContext& c, Response& rs);  // oip/
   Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> v1(const Request& rq, RequestContext& c, Response& rs);  // v1/
+  Task<Ok> v1_predict(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);     // torchserve/
   Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin/
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);

@@ -1,9 +1,10 @@
-// What is served where: one table (routes.cc) of methods, path pattern, handler, scope and schemas. Matching, the header
-// Allow, scopes and /openapi.json come from it. Pure; matching allocates nothing. The routes of a prediction stand first
-// and are found by comparing a few segments.
+// What is served where: one table (routes.cc) of methods, path pattern, handler, scope and schemas. Matching, the
+// header Allow, scopes and /openapi.json come from it. Pure; matching allocates nothing. The routes of a prediction
+// stand first and are found by comparing a few segments.
 //
 // A pattern is segments; {name}, {version} and {part} take one segment, with a fixed end where one is
-// written behind it ("{name}:predict"). Rows of one path stand together. One slash at the end of a path changes nothing.
+// written behind it ("{name}:predict"). Rows of one path stand together. One slash at the end of a path changes
+// nothing.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -23,6 +24,13 @@ enum class Route : std::uint8_t {
   kModelList,
   kModelMetadata,
   kModelReady,
+  // KServe V1 and TensorFlow Serving
+  kV1Predict,
+  kV1Classify,
+  kV1Unsupported,
+  kV1ModelList,
+  kV1Model,
+  kV1Metadata,
   // TorchServe
   kPredictions,
   // administration and the server's own pages
@@ -64,8 +72,8 @@ struct RouteSpec {
 std::span<const RouteSpec> routes();
 
 struct RouteMatch {
-  const RouteSpec* spec = nullptr;  // null: nothing is served at this path
-  bool method_fits = false;         // false: `spec` is the first row of the path
+  const RouteSpec* spec = nullptr;       // null: nothing is served at this path
+  bool method_fits = false;              // false: `spec` is the first row of the path
   std::string_view name, version, part;  // as sent, not percent-decoded; empty where the pattern has none
 };
 RouteMatch match_route(std::string_view method, std::string_view path);

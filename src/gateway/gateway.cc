@@ -111,7 +111,8 @@ Status Gateway::resolve(const RequestHead& head, const RouteMatch& match, Reques
   percent_decode(match.part, c.part);
   if (!match.method_fits) return wrong_method(head.method_text, head.path);
   if (match.spec->needs == Needs::kNothing) return Ok{};
-  return find_endpoint(c, match.version);
+  MAYFLY_TRY(find_endpoint(c, match.version));
+  return match.spec->room == Room::kV1 && !match.part.empty() ? find_label(c, c.part) : Ok{};
 }
 
 BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
@@ -197,6 +198,7 @@ Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
     case Room::kAdmin:
       co_return co_await admin(rq, c, rs);
     case Room::kV1:
+      co_return co_await v1(rq, c, rs);
     case Room::kSageMaker:
     case Room::kPages:
       if (c.spec->route == Route::kMetrics)

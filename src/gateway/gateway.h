@@ -16,6 +16,7 @@
 #include "observe/trace_context.h"
 #include "store/packages.h"
 #include "worker_ipc/oip.h"
+#include "worker_ipc/v1.h"
 
 namespace mayfly {
 
@@ -35,6 +36,7 @@ struct RequestContext {
   SlotRequest slot_request;  // private until it is submitted
   SlotResult slot_result;
   InferRequest infer;  // its strings and vectors are reused
+  V1Request v1;
 };
 
 struct GatewayOptions {
@@ -57,6 +59,7 @@ class Gateway final : public HttpHandler {
   void give_back(RequestContext* c);
   Status resolve(const RequestHead& head, const RouteMatch& match, RequestContext& c);
   Status find_endpoint(RequestContext& c, std::string_view version);
+  static Status find_label(RequestContext& c, std::string_view label);
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
@@ -68,6 +71,8 @@ class Gateway final : public HttpHandler {
   void note_refusal(RequestContext& c, const Error& error, std::uint64_t received_ns);
   Task<Ok> oip(const Request& rq, RequestContext& c, Response& rs);  // oip/
   Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> v1(const Request& rq, RequestContext& c, Response& rs);  // v1/
+  Task<Ok> v1_predict(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);     // torchserve/
   Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin/
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);

@@ -57,8 +57,10 @@ std::string_view error_response(Dialect d) {
 
 void append_responses(std::string& out, const RouteSpec& r) {
   auto to = std::back_inserter(out);
-  fmt::format_to(to, R"("responses":{{"200":{{"$ref":"#/components/responses/{}"}})", r.response);
   const std::string_view error = error_response(dialect_of(r.path));
+  // A row without an answer says what is missing here.
+  fmt::format_to(to, R"("responses":{{"{}":{{"$ref":"#/components/responses/{}"}})", r.response.empty() ? 501 : 200,
+                 r.response.empty() ? error : r.response);
   auto add = [&](std::string_view status) {
     fmt::format_to(to, R"(,"{}":{{"$ref":"#/components/responses/{}"}})", status, error);
   };

@@ -6,7 +6,7 @@ namespace mayfly {
 namespace {
 
 // Which members an answer always has, and their types; what a newer version adds is allowed.
-constexpr std::string_view kSchemas = R"("schemas":{
+constexpr std::string_view kSchemas = R"json("schemas":{
 "Error":{"type":"object","required":["error"],"properties":{"error":{"type":"string"}}},
 "TorchServeError":{"type":"object","required":["code","type","message","error"],"properties":{
   "code":{"type":"integer"},"type":{"type":"string"},"message":{"type":"string"},"error":{"type":"string"}}},
@@ -40,6 +40,14 @@ constexpr std::string_view kSchemas = R"("schemas":{
   "outputs":{"type":"array","items":{"type":"object","required":["name","datatype","shape"],"properties":{
     "name":{"type":"string"},"datatype":{"type":"string"},"shape":{"type":"array","items":{"type":"integer"}},
     "data":{"$ref":"#/components/schemas/Data"},"parameters":{"$ref":"#/components/schemas/Parameters"}}}}}},
+"V1Request":{"type":"object","properties":{"signature_name":{"type":"string","enum":["","serving_default"]},
+  "instances":{"type":"array","minItems":1,"items":{}},"inputs":{}}},
+"V1ClassifyRequest":{"type":"object","required":["examples"],"properties":{
+  "signature_name":{"type":"string","enum":["","serving_default"]},
+  "examples":{"type":"array","minItems":1,"items":{}}}},
+"V1ModelListEntry":{"type":"object","required":["id","object","created","owned_by"],"properties":{
+  "id":{"type":"string"},"object":{"type":"string","enum":["model"]},"created":{"type":"integer"},
+  "owned_by":{"type":"string"}}},
 "Class":{"type":"object","required":["index","score"],"properties":{
   "label":{"type":"string"},"index":{"type":"integer"},"score":{"type":"number","nullable":true}}},
 "EndpointSummary":{"type":"object","required":["name","version","state","instances","ready","requests","errors"],
@@ -53,20 +61,24 @@ constexpr std::string_view kSchemas = R"("schemas":{
 "Key":{"type":"object","required":["id","name","scopes"],"properties":{
   "id":{"type":"string"},"name":{"type":"string"},"scopes":{"type":"array","items":{"type":"string"}},
   "created_ms":{"type":"integer"},"revoked":{"type":"boolean"},"key":{"type":"string"}}}
-},)";
+},)json";
 
-constexpr std::string_view kRequestBodies = R"("requestBodies":{
+constexpr std::string_view kRequestBodies = R"json("requestBodies":{
 "Infer":{"required":true,"description":"JSON; with binary tensors behind it, Inference-Header-Content-Length is the JSON's length.",
   "content":{"application/json":{"schema":{"$ref":"#/components/schemas/InferRequest"}}}},
+"V1Predict":{"required":true,"content":{"application/json":{"schema":{"$ref":"#/components/schemas/V1Request"}}}},
+"V1Classify":{"required":true,
+  "content":{"application/json":{"schema":{"$ref":"#/components/schemas/V1ClassifyRequest"}}}},
+"Any":{"required":false,"content":{"application/json":{"schema":{}}}},
 "Bytes":{"required":true,"content":{"application/octet-stream":{"schema":{"type":"string","format":"binary"}}}},
 "Deploy":{"required":true,"content":{"application/json":{"schema":{"type":"object","required":["package"],"properties":{
   "package":{"type":"string","description":"a digest that POST /admin/v1/packages answered"},"spec":{"type":"object"}}}}}},
 "NewKey":{"required":true,"content":{"application/json":{"schema":{"type":"object","required":["name","scopes"],"properties":{
   "name":{"type":"string","minLength":1,"maxLength":100},
   "scopes":{"type":"array","minItems":1,"items":{"type":"string","enum":["invoke","deploy","admin"]}}}}}}}
-},)";
+},)json";
 
-constexpr std::string_view kResponses = R"("responses":{
+constexpr std::string_view kResponses = R"json("responses":{
 "Error":{"description":"what was attempted, on what, and what to do; Mayfly-Reason is stable",
   "content":{"application/json":{"schema":{"$ref":"#/components/schemas/Error"}}}},
 "TorchServeError":{"description":"as TorchServe says it",
@@ -76,6 +88,23 @@ constexpr std::string_view kResponses = R"("responses":{
 "Infer":{"description":"the outputs; with binary ones, application/octet-stream and Inference-Header-Content-Length",
   "content":{"application/json":{"schema":{"$ref":"#/components/schemas/InferResponse"}},
   "application/octet-stream":{"schema":{"type":"string","format":"binary"}}}},
+"V1Predict":{"description":"predictions of the row form, outputs of the column form",
+  "content":{"application/json":{"schema":{"type":"object","properties":{
+  "predictions":{"type":"array","items":{}},"outputs":{}}}}}},
+"V1Classify":{"description":"for each example pairs of label and score, best first",
+  "content":{"application/json":{"schema":{"type":"object","required":["results"],"properties":{
+  "results":{"type":"array","items":{"type":"array","items":{"type":"array","items":{}}}}}}}}},
+"V1ModelList":{"description":"models: names (KServe), data (OpenAI)","content":{"application/json":{"schema":{
+  "type":"object","required":["models","object","data"],"properties":{
+  "models":{"type":"array","items":{"type":"string"}},"object":{"type":"string","enum":["list"]},
+  "data":{"type":"array","items":{"$ref":"#/components/schemas/V1ModelListEntry"}}}}}}},
+"V1Model":{"description":"readiness, versions and the model","content":{"application/json":{"schema":{
+  "allOf":[{"$ref":"#/components/schemas/V1ModelListEntry"}],"type":"object","required":["name","ready","model_version_status"],
+  "properties":{"name":{"type":"string"},"ready":{"type":"boolean"},"model_version_status":{"type":"array","items":{
+  "type":"object","required":["version","state","status"],"properties":{"version":{"type":"string"},
+  "state":{"type":"string"},"status":{"type":"object"}}}}}}}}},
+"V1Metadata":{"description":"the signature","content":{"application/json":{"schema":{"type":"object",
+  "required":["model_spec","metadata"],"properties":{"model_spec":{"type":"object"},"metadata":{"type":"object"}}}}}},
 "Predictions":{"description":"outputs, or classes",
   "content":{"application/json":{"schema":{"type":"object","required":["model_name","model_version"]}},
   "application/octet-stream":{"schema":{"type":"string","format":"binary"}}}},
@@ -115,7 +144,7 @@ constexpr std::string_view kResponses = R"("responses":{
   "properties":{"revoked":{"type":"string"}}}}}},
 "Metrics":{"description":"Prometheus text, version 0.0.4","content":{"text/plain":{"schema":{"type":"string"}}}},
 "OpenApi":{"description":"OpenAPI 3.0","content":{"application/json":{"schema":{"type":"object"}}}}
-})";
+})json";
 
 }  // namespace
 

@@ -24,6 +24,13 @@ enum class Route : std::uint8_t {
   kModelList,
   kModelMetadata,
   kModelReady,
+  // KServe V1 and TensorFlow Serving
+  kV1Predict,
+  kV1Classify,
+  kV1Unsupported,
+  kV1ModelList,
+  kV1Model,
+  kV1Metadata,
   // TorchServe
   kPredictions,
   // administration and the server's own pages

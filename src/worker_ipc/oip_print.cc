@@ -1,15 +1,14 @@
 // print_infer_response: JSON and binary forms of outputs, straight from the output region. The region belongs to an
-// instance that may be writing to it now: values are loaded once, and lengths in it are bounded before they are used.
+// instance that may be writing to it now: lengths in it are bounded before they are used.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 
 #include "base/text.h"
 #include "tensor/bytes.h"
-#include "tensor/half.h"
 #include "tensor/json.h"
 #include "worker_ipc/oip.h"
+#include "worker_ipc/value_print.h"
 
 namespace mayfly {
 namespace {
@@ -25,135 +24,6 @@ struct Piece {
   bool binary = false;
   std::span<const std::byte> bytes() const { return made.empty() ? data : std::as_bytes(std::span(made)); }
 };
-
-template <typename T>
-T load(const std::byte* p) {
-  T v;
-  std::memcpy(&v, p, sizeof(T));
-  return v;
-}
-
-// Element i of a floating point tensor; half types widen exactly.
-double float_at(Dtype t, const std::byte* data, std::uint64_t i) {
-  switch (t) {
-    case Dtype::kFp16:
-      return static_cast<double>(float_from_half(load<std::uint16_t>(data + i * 2)));
-    case Dtype::kBf16:
-      return static_cast<double>(float_from_bf16(load<std::uint16_t>(data + i * 2)));
-    case Dtype::kFp32:
-      return static_cast<double>(load<float>(data + i * 4));
-    default:
-      return load<double>(data + i * 8);
-  }
-}
-
-// Shortest text that reads back to the same value; integral values keep a ".0" so that they stay floats for readers.
-template <typename T>
-char* print_float(char* p, char* end, T v) {
-  if (!std::isfinite(v)) {
-    const std::string_view s = std::isnan(v) ? "NaN" : v > 0 ? "Infinity" : "-Infinity";
-    return std::copy(s.begin(), s.end(), p);
-  }
-  char* const to = std::to_chars(p, end, v).ptr;
-  for (const char* c = p; c != to; ++c) {
-    if (*c == '.' || *c == 'e') return to;
-  }
-  to[0] = '.';
-  to[1] = '0';
-  return to + 2;
-}
-
-// Prints `count` values, separated by commas, through a small buffer. put(p, end, i) prints value i and returns the
-// end of it; kRoom is more than any value takes.
-template <typename F>
-void print_values(std::string& out, std::uint64_t count, F&& put) {
-  constexpr std::size_t kRoom = 40;
-  char buffer[4096];
-  char* const end = buffer + sizeof(buffer);
-  char* p = buffer;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    if (static_cast<std::size_t>(end - p) < kRoom) {
-      out.append(buffer, p);
-      p = buffer;
-    }
-    if (i != 0) *p++ = ',';
-    p = put(p, end, i);
-  }
-  out.append(buffer, p);
-}
-
-template <typename T>
-void print_integers(std::string& out, const std::byte* data, std::uint64_t count) {
-  print_values(out, count, [data](char* p, char* end, std::uint64_t i) {
-    return std::to_chars(p, end, load<T>(data + i * sizeof(T))).ptr;
-  });
-}
-
-template <typename T, typename Stored, T (*widen)(Stored)>
-void print_floats(std::string& out, const std::byte* data, std::uint64_t count) {
-  print_values(out, count, [data](char* p, char* end, std::uint64_t i) {
-    return print_float(p, end, widen(load<Stored>(data + i * sizeof(Stored))));
-  });
-}
-
-template <typename T>
-T same(T v) {
-  return v;
-}
-
-void print_booleans(std::string& out, const std::byte* data, std::uint64_t count) {
-  print_values(out, count, [data](char* p, char*, std::uint64_t i) {
-    const std::string_view s = data[i] != std::byte{0} ? "true" : "false";
-    return std::copy(s.begin(), s.end(), p);
-  });
-}
-
-void print_strings(std::string& out, std::span<const std::byte> data, std::uint64_t count) {
-  std::string element;  // copied out before it is looked at twice
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const auto e = next_bytes_element(data);
-    if (!e) return;  // only if the instance changed the region after read_result
-    element.assign(reinterpret_cast<const char*>(e->data()), e->size());
-    if (i != 0) out += ',';
-    append_json_string(out, element);
-  }
-}
-
-void print_data(std::string& out, const Piece& t) {
-  const std::byte* d = t.bytes().data();
-  switch (t.dtype) {
-    case Dtype::kBool:
-      return print_booleans(out, d, t.count);
-    case Dtype::kUint8:
-      return print_integers<std::uint8_t>(out, d, t.count);
-    case Dtype::kUint16:
-      return print_integers<std::uint16_t>(out, d, t.count);
-    case Dtype::kUint32:
-      return print_integers<std::uint32_t>(out, d, t.count);
-    case Dtype::kUint64:
-      return print_integers<std::uint64_t>(out, d, t.count);
-    case Dtype::kInt8:
-      return print_integers<std::int8_t>(out, d, t.count);
-    case Dtype::kInt16:
-      return print_integers<std::int16_t>(out, d, t.count);
-    case Dtype::kInt32:
-      return print_integers<std::int32_t>(out, d, t.count);
-    case Dtype::kInt64:
-      return print_integers<std::int64_t>(out, d, t.count);
-    case Dtype::kFp16:
-      return print_floats<float, std::uint16_t, float_from_half>(out, d, t.count);
-    case Dtype::kBf16:
-      return print_floats<float, std::uint16_t, float_from_bf16>(out, d, t.count);
-    case Dtype::kFp32:
-      return print_floats<float, float, same<float>>(out, d, t.count);
-    case Dtype::kFp64:
-      return print_floats<double, double, same<double>>(out, d, t.count);
-    case Dtype::kBytes:
-      return print_strings(out, t.bytes(), t.count);
-    case Dtype::kInvalid:
-      return;
-  }
-}
 
 // Turns scores into the best k "score:index" strings of each row of the last dimension; NaN ranks last.
 void classify(Piece& t, std::uint32_t k) {
@@ -187,21 +57,14 @@ void classify(Piece& t, std::uint32_t k) {
   t.shape.dims[t.shape.rank - 1U] = static_cast<std::int64_t>(keep);
 }
 
-const TensorRef* find_output(const SlotResult& r, std::uint32_t index) {
-  for (std::uint32_t i = 0; i < r.output_count; ++i) {
-    if (r.outputs[i].index == index) return &r.outputs[i];
-  }
-  return nullptr;
-}
-
-std::vector<Piece> pieces_of(const InferRequest& rq, const Signature& sig, const SlotResult& r,
-                             std::span<const std::byte> region) {
+Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& sig, const SlotResult& r,
+                                     std::span<const std::byte> region) {
   std::vector<InferRequest::Out> wanted = rq.outputs;
   for (std::uint32_t i = 0; rq.outputs.empty() && i < sig.outputs.size(); ++i) wanted.push_back({i, {}, 0});
   std::vector<Piece> pieces;
   for (const InferRequest::Out& o : wanted) {
     const TensorRef* ref = find_output(r, o.index);
-    if (ref == nullptr) continue;
+    if (ref == nullptr) return missing_output(sig.outputs[o.index].name);
     Piece t;
     t.name = sig.outputs[o.index].name;
     t.dtype = sig.outputs[o.index].dtype;
@@ -230,17 +93,20 @@ void print_piece(std::string& out, const Piece& t) {
     return;
   }
   out += ",\"data\":[";
-  print_data(out, t);
+  std::span<const std::byte> rest = t.bytes();
+  append_elements(out, t.dtype, rest, t.count);
   out += "]}";
 }
 
 }  // namespace
 
-void print_infer_response(std::string& out, std::size_t& json_bytes, bool& any_binary, std::string_view model,
-                          std::string_view version, const InferRequest& rq, const Signature& sig, const SlotResult& r,
-                          std::span<const std::byte> output_region) {
+Status print_infer_response(std::string& out, std::size_t& json_bytes, bool& any_binary, std::string_view model,
+                            std::string_view version, const InferRequest& rq, const Signature& sig, const SlotResult& r,
+                            std::span<const std::byte> output_region) {
   const std::size_t start = out.size();
-  const std::vector<Piece> pieces = pieces_of(rq, sig, r, output_region);
+  auto made = pieces_of(rq, sig, r, output_region);
+  if (!made.ok()) return std::move(made.error());
+  const std::vector<Piece>& pieces = *made;
   any_binary = false;
   out += "{\"model_name\":";
   append_json_string(out, model);
@@ -263,6 +129,7 @@ void print_infer_response(std::string& out, std::size_t& json_bytes, bool& any_b
     const auto bytes = t.bytes();
     out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
+  return Ok{};
 }
 
 }  // namespace mayfly

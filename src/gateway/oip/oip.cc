@@ -67,8 +67,8 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
     MAYFLY_TRY(result_status(v, result));
     std::size_t json_bytes = 0;
     bool any_binary = false;
-    print_infer_response(out.body, json_bytes, any_binary, v.endpoint, v.number_text, c.infer, v.signature, result,
-                         lease.output());
+    MAYFLY_TRY(print_infer_response(out.body, json_bytes, any_binary, v.endpoint, v.number_text, c.infer, v.signature,
+                                    result, lease.output()));
     if (any_binary) {
       out.content_type = "application/octet-stream";
       fmt::format_to(std::back_inserter(out.headers), "Inference-Header-Content-Length: {}\r\n", json_bytes);

@@ -1,38 +1,12 @@
 // POST or PUT /predictions/NAME: raw bytes in, TorchServe's way. A picture for endpoints with an image input, else an
 // Open Inference Protocol request as JSON.
-#include <cmath>
 #include <cstring>
 
+#include "gateway/classes.h"
 #include "gateway/predict.h"
 #include "tensor/json.h"
 
 namespace mayfly {
-namespace {
-
-void append_classes(std::string& out, const ServedVersion& served, const SlotResult& r) {
-  const Version& v = *served.version;
-  out += "{\"model_name\":";
-  append_json_string(out, v.endpoint);
-  fmt::format_to(std::back_inserter(out), R"(,"model_version":"{}","predictions":[)", v.number_text);
-  const auto& labels = served.settings.classes->labels;
-  for (std::uint32_t i = 0; i < r.top_count; ++i) {
-    out += i > 0 ? ",{" : "{";
-    if (r.top[i].index < labels.size()) {
-      out += "\"label\":";
-      append_json_string(out, labels[r.top[i].index]);
-      out += ',';
-    }
-    fmt::format_to(std::back_inserter(out), "\"index\":{},\"score\":", r.top[i].index);
-    if (std::isfinite(r.top[i].score))
-      fmt::format_to(std::back_inserter(out), "{}}}", r.top[i].score);
-    else
-      out += "null}";
-  }
-  out += "]}";
-}
-
-}  // namespace
-
 Task<Ok> Gateway::predictions(const Request& rq, RequestContext& c, Response& rs) {
   const Version& v = *c.served->version;
   const bool json = !rq.body.empty() && rq.body.front() == '{';
@@ -64,14 +38,17 @@ Task<Ok> Gateway::predictions(const Request& rq, RequestContext& c, Response& rs
   auto print = [&](Lease& lease, const SlotResult& result, Response& out) -> Status {
     MAYFLY_TRY(result_status(v, result));
     if (c.served->settings.classes) {
+      out.body += "{\"model_name\":";
+      append_json_string(out.body, v.endpoint);
+      fmt::format_to(std::back_inserter(out.body), R"(,"model_version":"{}","predictions":)", v.number_text);
       append_classes(out.body, *c.served, result);
+      out.body += '}';
       return Ok{};
     }
     std::size_t json_bytes = 0;
     bool any_binary = false;
-    print_infer_response(out.body, json_bytes, any_binary, v.endpoint, v.number_text, c.infer, v.signature, result,
-                         lease.output());
-    return Ok{};
+    return print_infer_response(out.body, json_bytes, any_binary, v.endpoint, v.number_text, c.infer, v.signature,
+                                result, lease.output());
   };
   const Status status = co_await predict(c, rs, fill, print);
   finish_predict(rq, c, rs, status);

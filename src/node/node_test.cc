@@ -425,7 +425,7 @@ TEST_F(NodeTest, ADeathIsRetriedApart) {
 }
 
 TEST_F(NodeTest, ACallerWhoGoesLeavesTheQueue) {
-  const VersionPtr v = version(1);
+  const VersionPtr v = version(1, 1, 1);
   Answer first, gone, kept;
   CancelSignal cancel;
   occupy(v, first);

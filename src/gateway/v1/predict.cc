@@ -86,8 +86,11 @@ Task<Ok> Gateway::v1_predict(const Request& rq, RequestContext& c, Response& rs)
   options.takes_picture = v.transform.image_input != 0;
   if (classify) options.rows_key = "examples";
   auto fill = [&](Lease& lease) -> Status {
+    // A picture needs a slot of its own; whether the body is one is known only when it is parsed.
+    if (options.takes_picture) lease.go_alone();
     InputArea area = lease.area();
-    return parse_v1(rq.body, options, v.signature, c.slot_request, area, lease.input(), c.v1);
+    const auto region = options.takes_picture ? lease.input() : std::span<std::byte>();
+    return parse_v1(rq.body, options, v.signature, c.slot_request, area, region, c.v1);
   };
   auto print = [&](Lease& lease, const SlotResult& result, Response& out) -> Status {
     MAYFLY_TRY(result_status(v, result));

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "crypto/hash.h"
+#include "gateway/grpc/status.h"
 #include "gateway/origin.h"
 #include "tensor/json.h"
 
@@ -143,12 +144,14 @@ void Gateway::on_abort(void* cookie) {
 }
 
 void Gateway::render_error(const Error& error, const RequestHead* head, Response& rs) {
-  static_cast<void>(head);
-  render_error(error, rs);
+  if (head != nullptr && error.reason != "http2_required" && grpc::is_grpc(*head))
+    grpc::render_error(error, rs);
+  else
+    render_error(error, rs);
 }
 
 void Gateway::render_error(const Error& error, Response& rs) {
-  rs.status = error.reason == "body_timeout" ? 408 : http_status(error);
+  rs.status = error.reason == "body_timeout" ? 408 : error.reason == "http2_required" ? 505 : http_status(error);
   rs.content_type = "application/json";
   rs.body.assign("{\"error\":");
   append_json_string(rs.body, error.message);
@@ -290,8 +293,19 @@ BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
   return p;
 }
 
+// A caller's own id where it sends a usable one.
+void Gateway::name_request(const RequestHead& head, RequestContext& c) {
+  const std::string_view id = head.header("x-request-id");
+  c.request_id.clear();
+  if (!id.empty() && id.size() <= kMaxRequestId && printable(id))
+    c.request_id.assign(id);
+  else
+    fmt::format_to(std::back_inserter(c.request_id), "{:016x}", id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
+}
+
 BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   const RequestHead& head = *request.head;
+  if (grpc::is_grpc(head)) return grpc_on_head(request, cookie);
   RequestContext* c = take_context();
   c->method = head.method;
   auto refuse = [&](Error e) {
@@ -323,13 +337,7 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   if (principal.ok() && !is_public(c->route)) {
     if (auto st = KeyRing::require(c->principal, needed_scope(*c)); !st.ok()) return refuse(st.error());
   }
-  const std::string_view id = head.header("x-request-id");
-  if (!id.empty() && id.size() <= kMaxRequestId && printable(id))
-    c->request_id.assign(id);
-  else {
-    c->request_id.clear();
-    fmt::format_to(std::back_inserter(c->request_id), "{:016x}", id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
-  }
+  name_request(head, *c);
   cookie = c;
   return policy_of(*c, request.received_ns);
 }
@@ -340,6 +348,10 @@ Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
       co_return co_await infer(rq, c, rs);
     case Route::kPredictions:
       co_return co_await predictions(rq, c, rs);
+    case Route::kGrpcInfer:
+      co_return co_await grpc_infer(rq, c, rs);
+    case Route::kGrpc:
+      co_return co_await grpc_call(rq, c, rs);
     case Route::kMetrics:
       metrics_page(rs);
       break;
@@ -372,12 +384,15 @@ Task<Ok> Gateway::handle(const Request& rq, void* cookie, Response& rs) {
 void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status) {
   Phases& p = c.phases;
   p.total = now_ns() - rq.received_ns;
-  if (!status.ok()) render_error(status.error(), rs);
+  if (!status.ok()) render_error(status.error(), rq.head, rs);
+  const int http = status.ok() ? rs.status : http_status(status.error());  // what the answer's own form may not tell
   auto ms = [](std::uint64_t ns) { return static_cast<double>(ns) * 1e-6; };
   EndpointMetrics& m = c.endpoint->metrics;
   ++m.requests;
   m.errors += status.ok() ? 0 : 1;
-  m.rejected += rs.status == 429 ? 1 : 0;
+  m.rejected += http == 429 ? 1 : 0;
+  m.error_ns += status.ok() ? 0 : p.total;
+  m.last_ns = rq.received_ns + p.total;
   m.total.add_ns(p.total);
   m.queue.add_ns(p.queue);
   if (status.ok()) m.infer.add_ns(p.infer);
@@ -402,7 +417,7 @@ void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs,
       out,
       R"({{"time":"{}","event":"request","id":"{}","tenant":"{}","key":"{}","endpoint":"{}","version":{},"status":{},)",
       Log::timestamp(), c.request_id, c.principal.tenant, c.principal.key_id, c.endpoint->name,
-      c.served->version->number_text, rs.status);
+      c.served->version->number_text, http);
   if (!status.ok()) fmt::format_to(out, R"("reason":"{}",)", status.error().reason);
   fmt::format_to(
       out,

@@ -1,12 +1,15 @@
 // Routes requests to the dialects: Open Inference Protocol (oip.cc), /predictions (predictions.cc), admin (admin.cc),
-// metrics and the OpenAPI document (pages.cc). Owner: the server; one reactor. on_head decides everything that does not
-// need the body: who asks, what for, which version, the deadline; it wakes the version before the body arrives.
+// metrics and the OpenAPI document (pages.cc), gRPC (grpc_calls.cc, grpc_streams.cc, and the folder grpc/). Owner: the
+// server; one reactor. on_head decides everything that does not need the body: who asks, what for, which version, the
+// deadline; it wakes the version before the body arrives.
 #pragma once
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "control/control.h"
+#include "gateway/grpc/call.h"
+#include "gateway/grpc/pages.h"
 #include "gateway/http.h"
 #include "iam/keys.h"
 #include "node/node.h"
@@ -35,6 +38,8 @@ enum class Route : std::uint8_t {
   kKey,
   kMetrics,
   kOpenApi,
+  kGrpcInfer,
+  kGrpc,
 };
 
 // What is known of one request. Pooled; handed to handle() as its cookie.
@@ -51,6 +56,7 @@ struct RequestContext {
   SlotRequest slot_request;  // private until it is submitted
   SlotResult slot_result;
   InferRequest infer;  // its strings and vectors are reused
+  grpc::Call grpc;
 };
 
 struct GatewayOptions {
@@ -77,6 +83,7 @@ class Gateway final : public HttpHandler {
   Status resolve_model(std::string_view rest, RequestContext& c);
   Status find_endpoint(RequestContext& c, std::string_view version);
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
+  void name_request(const RequestHead& head, RequestContext& c);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
   // One prediction: lease, fill, run, and once more elsewhere if the instance was lost. `fill` parses the body into
@@ -87,6 +94,19 @@ class Gateway final : public HttpHandler {
   Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);        // oip.cc
   Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);  // predictions.cc
   void oip_page(RequestContext& c, Response& rs);
+  BodyPolicy grpc_on_head(const Request& request, void*& cookie);  // grpc_calls.cc
+  Status grpc_admit(const Request& request, RequestContext& c);
+  std::uint64_t largest_grpc_message();
+  Status grpc_find_model(std::string_view message, std::uint64_t received_ns, RequestContext& c);
+  Task<Ok> grpc_infer(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_call(const Request& rq, RequestContext& c, Response& rs);
+  Status grpc_page(std::string_view message, RequestContext& c, std::string& out);
+  Status grpc_model_page(std::string_view message, RequestContext& c, std::string& out);
+  Result<grpc::Serving> grpc_health(std::string_view service, const Principal& principal) const;
+  Task<Ok> grpc_watch(const Request& rq, RequestContext& c, Response& rs);  // grpc_streams.cc
+  Task<Ok> grpc_reflect(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_infer_stream(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_answer_in_stream(const Request& rq, RequestContext& c, std::string& frame);
   Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin.cc
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> deploy(const Request& rq, RequestContext& c, Response& rs);
@@ -107,7 +127,8 @@ class Gateway final : public HttpHandler {
   Log& log_;
   bool ready_ = false;
   std::uint64_t id_base_ = 0, id_next_ = 0;
-  std::vector<std::unique_ptr<RequestContext>> contexts_;  // all
+  std::uint64_t largest_message_ = 0, largest_message_at_ = 0;  // as of that many changes of the route table
+  std::vector<std::unique_ptr<RequestContext>> contexts_;       // all
   std::vector<RequestContext*> free_contexts_;
 };
 

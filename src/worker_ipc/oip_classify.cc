@@ -1,0 +1,69 @@
+#include "worker_ipc/oip_classify.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "tensor/bytes.h"
+#include "tensor/half.h"
+
+namespace mayfly {
+namespace {
+
+template <typename T>
+T load(const std::byte* p) {
+  T v;
+  std::memcpy(&v, p, sizeof(T));
+  return v;
+}
+
+// Element i of a floating point tensor; half types widen exactly.
+double float_at(Dtype t, const std::byte* data, std::uint64_t i) {
+  switch (t) {
+    case Dtype::kFp16:
+      return static_cast<double>(float_from_half(load<std::uint16_t>(data + i * 2)));
+    case Dtype::kBf16:
+      return static_cast<double>(float_from_bf16(load<std::uint16_t>(data + i * 2)));
+    case Dtype::kFp32:
+      return static_cast<double>(load<float>(data + i * 4));
+    default:
+      return load<double>(data + i * 8);
+  }
+}
+
+}  // namespace
+
+std::string classify(Dtype dtype, std::span<const std::byte> data, std::uint32_t k, Shape& shape,
+                     std::uint64_t& count) {
+  const std::uint64_t row = shape.rank == 0 ? 1 : static_cast<std::uint64_t>(shape.dims[shape.rank - 1U]);
+  const std::uint64_t keep = std::min<std::uint64_t>(k, row);
+  const std::uint64_t rows = row == 0 ? 0 : count / row;
+  std::vector<std::pair<double, std::uint64_t>> order(row == 0 || rows == 0 ? 0 : row);
+  std::string made;
+  for (std::uint64_t r = 0; r < rows; ++r) {
+    for (std::uint64_t i = 0; i < row; ++i) order[i] = {float_at(dtype, data.data(), r * row + i), i};
+    const auto better = [](const auto& a, const auto& b) {
+      const bool na = std::isnan(a.first), nb = std::isnan(b.first);
+      if (na != nb) return nb;
+      if (!na && a.first != b.first) return a.first > b.first;
+      return a.second < b.second;
+    };
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keep), order.end(), better);
+    for (std::uint64_t i = 0; i < keep; ++i) {
+      const std::string text = fmt::format("{:f}:{}", order[i].first, order[i].second);
+      const auto length = static_cast<std::uint32_t>(text.size());
+      char prefix[kBytesPrefix];
+      std::memcpy(prefix, &length, kBytesPrefix);
+      made.append(prefix, kBytesPrefix).append(text);
+    }
+  }
+  count = rows * keep;
+  if (shape.rank == 0) shape.rank = 1;
+  shape.dims[shape.rank - 1U] = static_cast<std::int64_t>(keep);
+  return made;
+}
+
+}  // namespace mayfly

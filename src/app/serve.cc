@@ -16,8 +16,8 @@
 
 #include "app/app.h"
 #include "control/control.h"
+#include "gateway/front/server.h"
 #include "gateway/gateway.h"
-#include "gateway/http1/server.h"
 #include "launcher/client.h"
 #include "launcher/launcher.h"
 #include "node/node.h"
@@ -163,7 +163,7 @@ class Server {
   std::unique_ptr<Control> control_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<Gateway> gateway_;
-  std::unique_ptr<http1::Http1Server> http_;
+  std::unique_ptr<front::Server> http_;
   asio::basic_signal_set<Executor> signals_;
   std::optional<Error> failure_;
 };
@@ -206,10 +206,11 @@ Task<void> Server::start() {
     fail(restored.error());
     co_return;
   }
-  http1::Http1Server::Options o;
+  front::Server::Options o;
   o.address = listen_.address;
   o.port = listen_.port;
-  auto http = http1::Http1Server::create(io_.get_executor(), o, *gateway_);
+  o.log = [this](std::string_view name, std::string_view detail) { event(name, detail); };
+  auto http = front::Server::create(io_.get_executor(), o, *gateway_);
   if (!http.ok()) {
     fail(http.error());
     co_return;

@@ -43,12 +43,14 @@ BodyPolicy Gateway::grpc_on_head(const Request& request, void*& cookie) {
   c->deadline_ns = c->grpc.timeout_ns ? later(request.received_ns, *c->grpc.timeout_ns) : 0;
   p.streaming = method.client_streams;
   if (p.streaming) {
+    p.may_pause = true;
     p.max_bytes = ~std::uint64_t{0};  // each message has its limit; a stream has none
     p.deadline_ns = c->deadline_ns;
   } else {
     const bool infers = method.rpc == grpc::Rpc::kModelInfer;
     p.max_bytes = (infers ? largest_grpc_message() : kSmallMessage) + grpc::kPrefixBytes;
-    p.deadline_ns = std::min(later(request.received_ns, kBodyNs), c->grpc.timeout_ns ? c->deadline_ns : ~std::uint64_t{0});
+    p.deadline_ns =
+        std::min(later(request.received_ns, kBodyNs), c->grpc.timeout_ns ? c->deadline_ns : ~std::uint64_t{0});
   }
   return p;
 }

@@ -17,12 +17,9 @@ Error stopping() {
   return make_error(Code::kUnavailable, "server_stopping", "the server is stopping; try again in a moment");
 }
 
-// Ends the answer: in the trailers once it has begun, else as an answer of its own.
-void end_stream(const Request& rq, Response& rs, const Status& status) {
+void end_stream(Response& rs, const Status& status) {
   if (status.ok())
     rs.trailers = grpc::kOkTrailers;
-  else if (rq.writer->begun())
-    grpc::append_status(rs.trailers, status.error());
   else
     grpc::render_error(status.error(), rs);
 }
@@ -32,15 +29,15 @@ void end_stream(const Request& rq, Response& rs, const Status& status) {
 Task<Ok> Gateway::grpc_watch(const Request& rq, RequestContext& c, Response& rs) {
   rs.content_type = grpc::kContentTypeGrpc;
   auto message = grpc::only_message(rq.body, c.grpc.encoding, kReflectionMessage, c.grpc.inflated);
-  if (!message.ok()) co_return end_stream(rq, rs, message.error()), Ok{};
+  if (!message.ok()) co_return end_stream(rs, message.error()), Ok{};
   auto service = grpc::read_health_service(*message);
-  if (!service.ok()) co_return end_stream(rq, rs, service.error()), Ok{};
+  if (!service.ok()) co_return end_stream(rs, service.error()), Ok{};
   Timer timer(co_await asio::this_coro::executor);
   std::optional<grpc::Serving> told;
   std::string frame;
   while (!rq.cancel->fired()) {
     auto now = grpc_health(*service, c.principal);
-    if (!now.ok()) co_return end_stream(rq, rs, now.error()), Ok{};
+    if (!now.ok()) co_return end_stream(rs, now.error()), Ok{};
     if (!rq.writer->begun() && !co_await rq.writer->begin(rs)) break;
     if (told != *now) {
       told = *now;
@@ -50,10 +47,10 @@ Task<Ok> Gateway::grpc_watch(const Request& rq, RequestContext& c, Response& rs)
       grpc::close_frame(frame, at, false);
       if (!co_await rq.writer->write(frame)) break;
     }
-    if (!ready_) co_return end_stream(rq, rs, stopping()), Ok{};
+    if (!ready_) co_return end_stream(rs, stopping()), Ok{};
     if (c.deadline_ns != 0 && now_ns() >= c.deadline_ns) {
       const Error late = make_error(Code::kDeadlineExceeded, "deadline_exceeded", "the time of the call has passed");
-      co_return end_stream(rq, rs, late), Ok{};
+      co_return end_stream(rs, late), Ok{};
     }
     timer.expires_after(kWatchInterval);
     const CancelScope scope(rq.cancel, [](void* t) { static_cast<Timer*>(t)->cancel(); }, &timer);
@@ -69,11 +66,11 @@ Task<Ok> Gateway::grpc_reflect(const Request& rq, RequestContext& c, Response& r
   std::string frame;
   for (;;) {
     auto message = co_await messages.next();
-    if (!message.ok()) co_return end_stream(rq, rs, message.error()), Ok{};
-    if (!*message) co_return end_stream(rq, rs, Ok{}), Ok{};
+    if (!message.ok()) co_return end_stream(rs, message.error()), Ok{};
+    if (!*message) co_return end_stream(rs, Ok{}), Ok{};
     frame.clear();
     const std::size_t at = grpc::open_frame(frame);
-    if (Status st = grpc::answer_reflection(**message, frame); !st.ok()) co_return end_stream(rq, rs, st), Ok{};
+    if (Status st = grpc::answer_reflection(**message, frame); !st.ok()) co_return end_stream(rs, st), Ok{};
     grpc::close_frame(frame, at, false);
     if (!co_await rq.writer->write(frame)) co_return Ok{};
   }
@@ -127,8 +124,8 @@ Task<Ok> Gateway::grpc_infer_stream(const Request& rq, RequestContext& c, Respon
   std::string frame;
   for (;;) {
     auto message = co_await messages.next();
-    if (!message.ok()) co_return end_stream(rq, rs, message.error()), Ok{};
-    if (!*message) co_return end_stream(rq, rs, Ok{}), Ok{};
+    if (!message.ok()) co_return end_stream(rs, message.error()), Ok{};
+    if (!*message) co_return end_stream(rs, Ok{}), Ok{};
     Request one = rq;
     one.body = **message;
     one.received_ns = now_ns();

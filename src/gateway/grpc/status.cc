@@ -61,7 +61,7 @@ void render_error(const Error& error, Response& rs) {
   rs.body.clear();
   rs.trailers.clear();
   if (error.reason == "unsupported_message_encoding") rs.headers += "grpc-accept-encoding: identity,gzip\r\n";
-  append_status(rs.headers, error);
+  append_status(rs.trailers, error);
 }
 
 std::string percent_encode(std::string_view message) {

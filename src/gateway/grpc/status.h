@@ -17,10 +17,11 @@ inline constexpr std::size_t kMaxMessageText = 1024;  // of a message, in bytes:
 // The code of an error by its number in gRPC, but payload_too_large, which is RESOURCE_EXHAUSTED whatever its code.
 Code code_of(const Error& error);
 
-// Appends the lines that tell `error`, for trailers, or for the headers of an answer that has nothing else.
+// Appends the lines that tell `error`, for trailers.
 void append_status(std::string& lines, const Error& error);
 
-// An answer that is nothing but a status: HTTP 200, and all in the headers. Keeps what `rs.headers` has.
+// An answer that is nothing but a status: HTTP 200, no body; HTTP/2 sends head and trailers in one then. Keeps what
+// `rs.headers` has. In an answer that has begun, the trailers alone count.
 void render_error(const Error& error, Response& rs);
 
 std::string percent_encode(std::string_view message);

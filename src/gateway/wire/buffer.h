@@ -1,16 +1,17 @@
 // A byte queue in one contiguous block: bytes are put in at the tail and taken at the front. Grows with realloc(),
 // which moves large blocks by remapping pages, and leaves new space unwritten, so that a large body is touched once.
-// Owner: one connection. Memory that runs out ends the process, as operator new would.
+// Owner: one connection or stream. Memory that runs out ends the process, as operator new would.
 #pragma once
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "base/result.h"
 
-namespace mayfly::http1 {
+namespace mayfly::wire {
 
 class Buffer {
  public:
@@ -18,6 +19,18 @@ class Buffer {
   ~Buffer() { std::free(data_); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
+  Buffer(Buffer&& o) noexcept
+      : data_(std::exchange(o.data_, nullptr)),
+        capacity_(std::exchange(o.capacity_, 0)),
+        begin_(std::exchange(o.begin_, 0)),
+        end_(std::exchange(o.end_, 0)) {}
+
+  void swap(Buffer& o) noexcept {
+    std::swap(data_, o.data_);
+    std::swap(capacity_, o.capacity_);
+    std::swap(begin_, o.begin_);
+    std::swap(end_, o.end_);
+  }
 
   std::string_view view() const { return {data_ + begin_, end_ - begin_}; }
   std::size_t size() const { return end_ - begin_; }
@@ -62,4 +75,4 @@ class Buffer {
   std::size_t end_ = 0;
 };
 
-}  // namespace mayfly::http1
+}  // namespace mayfly::wire

@@ -10,9 +10,15 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "gateway/http1/chunked.h"
 
-namespace mayfly::http1 {
+namespace mayfly::wire {
+
+// One step of decoding: bytes taken from the input and what came out. `data` empty and not done: give more input.
+struct BodyPiece {
+  std::size_t consumed = 0;
+  std::string_view data;
+  bool done = false;
+};
 
 class Inflater {
  public:
@@ -37,4 +43,4 @@ class Inflater {
   std::array<char, 16 * 1024> out_;
 };
 
-}  // namespace mayfly::http1
+}  // namespace mayfly::wire

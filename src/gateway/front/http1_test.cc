@@ -1,5 +1,5 @@
 // The server over loopback with a small echo handler: order, limits, refusals, timeouts and drain.
-#include "gateway/http1/server.h"
+#include "gateway/front/server.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@
 
 #include "base/fd.h"
 
-namespace mayfly::http1 {
+namespace mayfly::front {
 namespace {
 
 using namespace std::chrono_literals;
@@ -152,8 +152,10 @@ class Client {
 
 class Http1ServerTest : public testing::Test {
  protected:
-  void start(Http1Server::Options options = {}) {
-    auto created = Http1Server::create(io_.get_executor(), options, handler_);
+  void start(wire::Limits limits = {}) {
+    Server::Options options;
+    options.limits = limits;
+    auto created = Server::create(io_.get_executor(), options, handler_);
     ASSERT_TRUE(created.ok());
     server_ = std::move(created).value();
     server_->start();
@@ -185,7 +187,7 @@ class Http1ServerTest : public testing::Test {
   asio::io_context io_{1};
   asio::executor_work_guard<Executor> work_{io_.get_executor()};  // a drained server leaves the loop without work
   EchoHandler handler_{io_.get_executor()};
-  std::unique_ptr<Http1Server> server_;
+  std::unique_ptr<Server> server_;
   std::thread thread_;
 };
 
@@ -383,7 +385,7 @@ TEST_F(Http1ServerTest, ClientThatLeavesDoesNotStopItsHandler) {
 }
 
 TEST_F(Http1ServerTest, SlowHeadAndSlowBodyTimeOut) {
-  Http1Server::Options options;
+  wire::Limits options;
   options.head_timeout = options.body_timeout = 60ms;
   start(options);
   Client c(server_->port());
@@ -398,7 +400,7 @@ TEST_F(Http1ServerTest, SlowHeadAndSlowBodyTimeOut) {
 
 // Each byte is progress, so that only the deadline ends these.
 TEST_F(Http1ServerTest, TrickledBodyEndsAtItsDeadline) {
-  Http1Server::Options options;
+  wire::Limits options;
   options.head_timeout = 200ms;  // sweeps each 50 ms
   start(options);
   for (const char* path : {"/a?due", "/stream?due"}) {
@@ -441,7 +443,7 @@ std::string gzipped(const std::string& text) {
 }
 
 TEST_F(Http1ServerTest, AllBodiesTogetherHaveABudget) {
-  Http1Server::Options options;
+  wire::Limits options;
   options.max_buffered_bytes = 6 << 20;
   start(options);
   const std::string text(4 << 20, '0');
@@ -477,7 +479,7 @@ TEST_F(Http1ServerTest, AllBodiesTogetherHaveABudget) {
 }
 
 TEST_F(Http1ServerTest, IdleConnectionIsClosed) {
-  Http1Server::Options options;
+  wire::Limits options;
   options.keep_alive_timeout = 60ms;
   start(options);
   Client c(server_->port());
@@ -489,7 +491,7 @@ TEST_F(Http1ServerTest, IdleConnectionIsClosed) {
 }
 
 TEST_F(Http1ServerTest, TurnsAwayOverTheConnectionLimit) {
-  Http1Server::Options options;
+  wire::Limits options;
   options.max_connections = 1;
   start(options);
   Client c(server_->port());
@@ -541,15 +543,15 @@ TEST_F(Http1ServerTest, DrainCutsAtTheDeadline) {
 TEST(Http1ServerCreate, SaysWhyItCannotListen) {
   asio::io_context io;
   EchoHandler handler(io.get_executor());
-  Http1Server::Options options;
+  Server::Options options;
   options.address = "nowhere";
-  EXPECT_EQ(Http1Server::create(io.get_executor(), options, handler).error().reason, "invalid_address");
+  EXPECT_EQ(Server::create(io.get_executor(), options, handler).error().reason, "invalid_address");
   options.address = "127.0.0.1";
-  auto first = Http1Server::create(io.get_executor(), options, handler);
+  auto first = Server::create(io.get_executor(), options, handler);
   ASSERT_TRUE(first.ok());
   options.port = (*first)->port();
-  EXPECT_EQ(Http1Server::create(io.get_executor(), options, handler).error().reason, "listen_failed");
+  EXPECT_EQ(Server::create(io.get_executor(), options, handler).error().reason, "listen_failed");
 }
 
 }  // namespace
-}  // namespace mayfly::http1
+}  // namespace mayfly::front

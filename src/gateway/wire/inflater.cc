@@ -1,9 +1,9 @@
-#include "gateway/http1/inflater.h"
+#include "gateway/wire/inflater.h"
 
 #include <algorithm>
 #include <limits>
 
-namespace mayfly::http1 {
+namespace mayfly::wire {
 namespace {
 Error malformed(const char* what) {
   return invalid("malformed_body", "cannot decompress the body: {}; check Content-Encoding and the data", what);
@@ -51,4 +51,4 @@ Result<BodyPiece> Inflater::inflate(std::string_view in) {
   return BodyPiece{take - stream_.avail_in, std::string_view(out_.data(), out_.size() - stream_.avail_out), finished_};
 }
 
-}  // namespace mayfly::http1
+}  // namespace mayfly::wire

@@ -150,6 +150,7 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
 }
 
 void Control::put(const EndpointPtr& e, ServedPtr served) {
+  ++changes_;
   if (e->live) node_->retire(*e->live->version);
   e->versions[served->version->number] = served;
   e->live = std::move(served);
@@ -271,6 +272,7 @@ Task<Status> Control::remove(std::string tenant, std::string name) {
   auto drop = [this, &tenant, &name] { return store_.delete_endpoint(tenant, name); };
   if (auto st = co_await blocking_.run(drop); !st.ok()) co_return st.error();
   endpoints_.erase(key);
+  ++changes_;
   std::vector<std::string> packages;
   for (const auto& [n, v] : e->versions) {
     node_->retire(*v->version);

@@ -85,12 +85,15 @@ void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs,
   Phases& p = c.phases;
   p.total = now_ns() - rq.received_ns;
   if (!status.ok()) render_error(status.error(), rq.head, rs);
+  const int http = status.ok() ? rs.status : http_status(status.error());  // what the answer's own form may not tell
   EndpointMetrics& m = c.endpoint->metrics;
   ++m.requests;
   const bool cancelled = !status.ok() && status.error().code == Code::kCancelled;
   m.cancelled += cancelled ? 1 : 0;
   m.errors += status.ok() || cancelled ? 0 : 1;
-  m.rejected += rs.status == 429 ? 1 : 0;
+  m.rejected += http == 429 ? 1 : 0;
+  m.error_ns += status.ok() ? 0 : p.total;
+  m.last_ns = rq.received_ns + p.total;
   m.total.add_ns(p.total);
   m.queue.add_ns(p.queue);
   if (status.ok()) {
@@ -110,7 +113,7 @@ void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs,
     rs.headers += "\r\n";
   }
   log_line_.clear();
-  append_line(log_line_, c, rs.status, status.ok() ? std::string_view() : status.error().reason);
+  append_line(log_line_, c, http, status.ok() ? std::string_view() : status.error().reason);
   log_line_ += ",\"in_bytes\":";
   append_number(log_line_, rq.body.size());
   log_line_ += ",\"out_bytes\":";

@@ -1,11 +1,15 @@
 // Errors in the form of the dialect that a path belongs to: the header Mayfly-Reason is the same in all.
 #include "gateway/gateway.h"
+#include "gateway/grpc/status.h"
 #include "tensor/json.h"
 
 namespace mayfly {
 namespace {
 
-int plain_status(const Error& e) { return e.reason == "body_timeout" ? 408 : http_status(e); }
+int plain_status(const Error& e) {
+  if (e.reason == "body_timeout") return 408;
+  return e.reason == "http2_required" ? 505 : http_status(e);
+}
 
 // TorchServe's exception classes (frontend/server/src/main/java/org/pytorch/serve/http).
 std::string_view torchserve_type(const Error& e, int status) {
@@ -82,6 +86,7 @@ void append_sagemaker(const Error& e, bool runtime, Response& rs) {
 }  // namespace
 
 void Gateway::render_error(const Error& error, const RequestHead* head, Response& rs) {
+  if (head != nullptr && error.reason != "http2_required" && grpc::is_grpc(*head)) return grpc::render_error(error, rs);
   rs.status = plain_status(error);
   rs.content_type = "application/json";
   rs.body.clear();
@@ -99,7 +104,8 @@ void Gateway::render_error(const Error& error, const RequestHead* head, Response
       rs.body += '}';
   }
   fmt::format_to(std::back_inserter(rs.headers), "Mayfly-Reason: {}\r\n", error.reason);
-  if (rs.status == 429 || rs.status == 503) rs.headers += "Retry-After: 1\r\n";
+  if (rs.status == 429 || rs.status == 503)
+    fmt::format_to(std::back_inserter(rs.headers), "Retry-After: {}\r\n", error.retry_after_s);
   if (rs.status == 401) rs.headers += "WWW-Authenticate: Bearer\r\n";
 }
 

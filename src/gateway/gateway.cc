@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "crypto/hash.h"
+#include "gateway/grpc/status.h"
 #include "gateway/origin.h"
 
 namespace mayfly {
@@ -77,6 +78,7 @@ void Gateway::give_back(RequestContext* c) {
   c->endpoint.reset();
   c->served.reset();
   c->phases = {};
+  c->grpc.method = nullptr;
   c->cancel = nullptr;
   free_contexts_.push_back(c);
 }
@@ -139,8 +141,19 @@ BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
   return p;
 }
 
+// A caller's own id where it sends a usable one.
+void Gateway::name_request(const RequestHead& head, RequestContext& c) {
+  const std::string_view id = head.header("x-request-id");
+  c.request_id.clear();
+  if (!id.empty() && id.size() <= kMaxRequestId && printable(id))
+    c.request_id.assign(id);
+  else
+    append_hex16(c.request_id, id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
+}
+
 BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   const RequestHead& head = *request.head;
+  if (grpc::is_grpc(head)) return grpc_on_head(request, cookie);
   RequestContext* c = take_context();
   auto refuse = [&](Error e) {
     give_back(c);
@@ -172,13 +185,7 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
     if (auto st = KeyRing::require(c->principal, static_cast<Scope>(match.spec->scope)); !st.ok())
       return refuse(st.error());
   }
-  const std::string_view id = head.header("x-request-id");
-  if (!id.empty() && id.size() <= kMaxRequestId && printable(id))
-    c->request_id.assign(id);
-  else {
-    c->request_id.clear();
-    append_hex16(c->request_id, id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
-  }
+  name_request(head, *c);
   read_traceparent(head.header("traceparent"), id_base_ + 0xD1B54A32D192ED03ULL * ++id_next_ | 1, c->trace);
   BodyPolicy policy = policy_of(*c, request.received_ns);
   if (policy.refuse) {
@@ -190,6 +197,10 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
 }
 
 Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
+  if (c.grpc.method != nullptr) {
+    const bool infers = c.grpc.method->rpc == grpc::Rpc::kModelInfer;
+    co_return co_await (infers ? grpc_infer(rq, c, rs) : grpc_call(rq, c, rs));
+  }
   switch (c.spec->room) {
     case Room::kOip:
       co_return co_await oip(rq, c, rs);

@@ -1,4 +1,5 @@
-// Routes requests (routes.h) to the dialects, one folder each: oip/, v1/, torchserve/, sagemaker/, admin/; metrics and
+// Routes requests (routes.h) to the dialects, one folder each: oip/, v1/, torchserve/, sagemaker/, admin/; gRPC is
+// grpc_calls.cc and grpc_streams.cc upon grpc/; metrics and
 // the OpenAPI document are metrics_page.cc and openapi.cc. Owner: the server; one reactor. on_head decides everything
 // that does not need the body: who asks, what for, which version, the deadline; it wakes the version before the body
 // arrives.
@@ -8,6 +9,8 @@
 #include <vector>
 
 #include "control/control.h"
+#include "gateway/grpc/call.h"
+#include "gateway/grpc/pages.h"
 #include "gateway/http.h"
 #include "gateway/routes.h"
 #include "iam/keys.h"
@@ -37,6 +40,7 @@ struct RequestContext {
   SlotResult slot_result;
   InferRequest infer;  // its strings and vectors are reused
   V1Request v1;
+  grpc::Call grpc;
 };
 
 struct GatewayOptions {
@@ -61,6 +65,7 @@ class Gateway final : public HttpHandler {
   Status find_endpoint(RequestContext& c, std::string_view version);
   static Status find_label(RequestContext& c, std::string_view label);
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
+  void name_request(const RequestHead& head, RequestContext& c);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
   // One prediction: lease, fill, run, and once more elsewhere if the instance was lost. `fill` parses the body into
@@ -75,6 +80,19 @@ class Gateway final : public HttpHandler {
   Task<Ok> v1_predict(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);     // torchserve/
   Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin/
+  BodyPolicy grpc_on_head(const Request& request, void*& cookie);               // grpc_calls.cc
+  Status grpc_admit(const Request& request, RequestContext& c);
+  std::uint64_t largest_grpc_message();
+  Status grpc_find_model(std::string_view message, std::uint64_t received_ns, RequestContext& c);
+  Task<Ok> grpc_infer(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_call(const Request& rq, RequestContext& c, Response& rs);
+  Status grpc_page(std::string_view message, RequestContext& c, std::string& out);
+  Status grpc_model_page(std::string_view message, RequestContext& c, std::string& out);
+  Result<grpc::Serving> grpc_health(std::string_view service, const Principal& principal) const;
+  Task<Ok> grpc_watch(const Request& rq, RequestContext& c, Response& rs);  // grpc_streams.cc
+  Task<Ok> grpc_reflect(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_infer_stream(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_answer_in_stream(const Request& rq, RequestContext& c, std::string& frame);
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> deploy(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> keys(const Request& rq, RequestContext& c, Response& rs);
@@ -95,7 +113,8 @@ class Gateway final : public HttpHandler {
   bool ready_ = false;
   std::string log_line_;  // reused
   std::uint64_t id_base_ = 0, id_next_ = 0;
-  std::vector<std::unique_ptr<RequestContext>> contexts_;  // all
+  std::uint64_t largest_message_ = 0, largest_message_at_ = 0;  // as of that many changes of the route table
+  std::vector<std::unique_ptr<RequestContext>> contexts_;       // all
   std::vector<RequestContext*> free_contexts_;
 };
 

@@ -49,6 +49,11 @@ void Node::retire(const Version& version) {
   arm();
 }
 
+void Node::end_idle(const Version& version) {
+  if (auto it = pools_.find(&version); it != pools_.end()) it->second->end_idle("unloaded");
+  arm();
+}
+
 void Node::arm() {
   if (armed_) {
     if (slow_) timer_.cancel();  // something happens: leave the slow tick

@@ -17,6 +17,7 @@ class Node {
   void wake(const VersionPtr& version);                                        // the head of a request has named it
   void keep(const VersionPtr& version);                                        // hold its `min` instances from now on
   void retire(const Version& version);           // no new traffic: its instances end as soon as they are idle
+  void end_idle(const Version& version);         // those that do nothing now end now; the version stays served
   Task<Ok> close(std::uint64_t grace_until_ns);  // ends all instances, at the latest then
   const Pool* find(const Version& version) const;
   const std::unordered_map<const Version*, std::unique_ptr<Pool>>& pools() const { return pools_; }

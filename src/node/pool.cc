@@ -271,6 +271,12 @@ void Pool::end_all(const std::string& why) {
   for (const auto& i : std::vector(instances_)) i->end(why, EndKind::kPlanned);
 }
 
+void Pool::end_idle(const std::string& why) {
+  for (const auto& i : std::vector(instances_)) {
+    if (i->phase() == InstancePhase::kReady && i->busy() == 0) i->end(why, EndKind::kPlanned);
+  }
+}
+
 void Pool::tick(std::uint64_t now) {
   while (policy::FairEntry* e = queue_.pop_expired(now)) static_cast<Waiter*>(e)->granted.set(too_late());
   for (const auto& i : std::vector(instances_)) {

@@ -59,6 +59,7 @@ class Pool final : public InstanceOwner {
   }
   void close() { closed_ = true; }  // nothing is started any more
   void end_all(const std::string& why);
+  void end_idle(const std::string& why);
   // Nothing is here and nothing is to be kept.
   bool forgettable() const { return instances_.empty() && queue_.empty() && min_instances() == 0; }
   bool urgent() const;  // someone waits or runs: tick often

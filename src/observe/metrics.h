@@ -14,6 +14,7 @@ class Histogram {
                                                      25e-3, 50e-3,  100e-3, 250e-3, 0.5,  1,      2.5,  10,    30};
   void add_ns(std::uint64_t ns);
   std::uint64_t count() const { return count_; }
+  std::uint64_t sum_ns() const { return static_cast<std::uint64_t>(sum_ * 1e9); }
   // Appends name_bucket, name_sum and name_count lines; labels like `endpoint="x",`.
   void print(std::string& out, std::string_view name, std::string_view labels) const;
 
@@ -41,7 +42,9 @@ struct EndpointMetrics {
   std::uint64_t requests = 0, errors = 0, cold = 0, retries = 0, rejected = 0;
   std::uint64_t cancelled = 0;  // the caller went away
   Histogram total, receive, parse, queue, infer, print, start;
-  RowHistogram rows;  // runs that answered
+  RowHistogram rows;           // runs that answered
+  std::uint64_t error_ns = 0;  // the part of `total` that ended in an error
+  std::uint64_t last_ns = 0;   // CLOCK_MONOTONIC, of the latest answer; 0: none
 };
 
 }  // namespace mayfly

@@ -1,13 +1,12 @@
 // print_infer_response: JSON and binary forms of outputs, straight from the output region. The region belongs to an
 // instance that may be writing to it now: lengths in it are bounded before they are used.
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "base/text.h"
 #include "tensor/bytes.h"
 #include "tensor/json.h"
 #include "worker_ipc/oip.h"
+#include "worker_ipc/oip_classify.h"
 #include "worker_ipc/value_print.h"
 
 namespace mayfly {
@@ -25,38 +24,6 @@ struct Piece {
   std::span<const std::byte> bytes() const { return made.empty() ? data : std::as_bytes(std::span(made)); }
 };
 
-// Turns scores into the best k "score:index" strings of each row of the last dimension; NaN ranks last.
-void classify(Piece& t, std::uint32_t k) {
-  const std::uint64_t row = t.shape.rank == 0 ? 1 : static_cast<std::uint64_t>(t.shape.dims[t.shape.rank - 1U]);
-  const std::uint64_t keep = std::min<std::uint64_t>(k, row);
-  const std::uint64_t rows = row == 0 ? 0 : t.count / row;
-  std::vector<std::pair<double, std::uint64_t>> order(row == 0 || rows == 0 ? 0 : row);
-  std::string made;
-  for (std::uint64_t r = 0; r < rows; ++r) {
-    for (std::uint64_t i = 0; i < row; ++i) order[i] = {float_at(t.dtype, t.data.data(), r * row + i), i};
-    const auto better = [](const auto& a, const auto& b) {
-      const bool na = std::isnan(a.first), nb = std::isnan(b.first);
-      if (na != nb) return nb;
-      if (!na && a.first != b.first) return a.first > b.first;
-      return a.second < b.second;
-    };
-    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keep), order.end(), better);
-    for (std::uint64_t i = 0; i < keep; ++i) {
-      const std::string text = fmt::format("{:f}:{}", order[i].first, order[i].second);
-      const auto length = static_cast<std::uint32_t>(text.size());
-      char prefix[kBytesPrefix];
-      std::memcpy(prefix, &length, kBytesPrefix);
-      made.append(prefix, kBytesPrefix).append(text);
-    }
-  }
-  t.made = std::move(made);
-  t.data = {};
-  t.dtype = Dtype::kBytes;
-  t.count = rows * keep;
-  if (t.shape.rank == 0) t.shape.rank = 1;
-  t.shape.dims[t.shape.rank - 1U] = static_cast<std::int64_t>(keep);
-}
-
 Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& sig, const SlotResult& r,
                                      std::span<const std::byte> region) {
   std::vector<InferRequest::Out> wanted = rq.outputs;
@@ -73,7 +40,11 @@ Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& si
     t.count = element_count(t.shape).value_or(0);
     t.data = region.subspan(ref->offset, ref->bytes);
     t.binary = o.binary.value_or(rq.binary_output_default);
-    if (o.classification > 0) classify(t, o.classification);
+    if (o.classification > 0) {
+      t.made = classify(t.dtype, t.data, o.classification, t.shape, t.count);
+      t.data = {};
+      t.dtype = Dtype::kBytes;
+    }
     pieces.push_back(std::move(t));
   }
   return pieces;

@@ -15,7 +15,9 @@ inline Ask ask_of(const RequestContext& c) {
 
 template <typename Fill, typename Print>
 Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print& print) {
-  constexpr int kAttempts = 2;
+  constexpr int kAttempts = 2;  // a request that kills its instance shall not kill many
+  constexpr int kLosses = 16;   // instances that ended through no fault of the request
+  int losses = 0;
   Error last;
   Ask ask = ask_of(c);
   const std::uint64_t asked = now_ns();
@@ -39,8 +41,10 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
     CallOutcome outcome = co_await lease->run(c.slot_request, c.slot_result, c.deadline_ns, c.cancel);
     ask.may_join = false;         // whatever went wrong, alone it harms no neighbour and no neighbour harms it
     if (outcome.apart) continue;  // comes at most once
-    ++attempt;
-    if (outcome.instance_lost && !outcome.status.ok()) {
+    const bool lost = outcome.instance_lost && !outcome.status.ok();
+    const bool blameless = lost && outcome.status.error().reason == "instance_lost" && ++losses <= kLosses;
+    if (!blameless) ++attempt;
+    if (lost) {
       last = outcome.status.error();
       if (attempt < kAttempts) ++c.endpoint->metrics.retries;
       continue;

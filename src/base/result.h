@@ -39,8 +39,8 @@ enum class Code : std::uint8_t {
 
 struct Error {
   Code code = Code::kUnknown;
-  std::string reason;   // stable, e.g. "tensor_shape_mismatch"
-  std::string message;  // for a person
+  std::string reason;               // stable, e.g. "tensor_shape_mismatch"
+  std::string message;              // for a person
   std::uint32_t retry_after_s = 1;  // of a refusal that passes (429, 503): asking again earlier is of no use
 };
 

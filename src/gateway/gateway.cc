@@ -66,7 +66,7 @@ std::string_view allowed_methods(Route route) {
     case Route::kKeys:
       return "GET, POST";
     case Route::kKey:
-      return "DELETE";
+      return "DELETE, PATCH";
     case Route::kEndpoint:
       return "GET, DELETE";
     default:
@@ -132,6 +132,7 @@ RequestContext* Gateway::take_context() {
 }
 
 void Gateway::give_back(RequestContext* c) {
+  c->key_use.end(c->key_use.timed() ? now_ns() : 0);
   c->endpoint.reset();
   c->served.reset();
   c->phases = {};
@@ -154,7 +155,8 @@ void Gateway::render_error(const Error& error, Response& rs) {
   append_json_string(rs.body, error.message);
   rs.body += '}';
   fmt::format_to(std::back_inserter(rs.headers), "Mayfly-Reason: {}\r\n", error.reason);
-  if (rs.status == 429 || rs.status == 503) rs.headers += "Retry-After: 1\r\n";
+  if (rs.status == 429 || rs.status == 503)
+    fmt::format_to(std::back_inserter(rs.headers), "Retry-After: {}\r\n", error.retry_after_s);
   if (rs.status == 401) rs.headers += "WWW-Authenticate: Bearer\r\n";
 }
 
@@ -323,6 +325,7 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   if (principal.ok() && !is_public(c->route)) {
     if (auto st = KeyRing::require(c->principal, needed_scope(*c)); !st.ok()) return refuse(st.error());
   }
+  if (auto st = begin_use(*c, request.received_ns); !st.ok()) return refuse(st.error());
   const std::string_view id = head.header("x-request-id");
   if (!id.empty() && id.size() <= kMaxRequestId && printable(id))
     c->request_id.assign(id);

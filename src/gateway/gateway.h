@@ -1,11 +1,13 @@
-// Routes requests to the dialects: Open Inference Protocol (oip.cc), /predictions (predictions.cc), admin (admin.cc),
-// metrics and the OpenAPI document (pages.cc). Owner: the server; one reactor. on_head decides everything that does not
-// need the body: who asks, what for, which version, the deadline; it wakes the version before the body arrives.
+// Routes requests to the dialects: Open Inference Protocol (oip.cc), /predictions (predictions.cc), admin (admin.cc,
+// admin_keys.cc), metrics and the OpenAPI document (pages.cc). Owner: the server; one reactor. on_head decides
+// everything that does not need the body: who asks, what for, which version, the deadline; it wakes the version before
+// the body arrives.
 #pragma once
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "async/turns.h"
 #include "control/control.h"
 #include "gateway/http.h"
 #include "iam/keys.h"
@@ -37,11 +39,15 @@ enum class Route : std::uint8_t {
   kOpenApi,
 };
 
+// Routes that run a model: the limits of the caller's key hold for them.
+inline bool is_prediction(Route route) { return route == Route::kInfer || route == Route::kPredictions; }
+
 // What is known of one request. Pooled; handed to handle() as its cookie.
 struct RequestContext {
   Route route = Route::kServerInfo;
   Method method = Method::kGet;
   Principal principal;
+  KeyUse key_use;    // of a prediction: counts against its key until the context is given back
   std::string name;  // of the endpoint or key in the path, percent-decoded
   EndpointPtr endpoint;
   ServedPtr served;
@@ -76,6 +82,7 @@ class Gateway final : public HttpHandler {
   Status resolve_admin(std::string_view rest, RequestContext& c);
   Status resolve_model(std::string_view rest, RequestContext& c);
   Status find_endpoint(RequestContext& c, std::string_view version);
+  Status begin_use(RequestContext& c, std::uint64_t received_ns);  // admin_keys.cc
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
@@ -90,7 +97,10 @@ class Gateway final : public HttpHandler {
   Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin.cc
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> deploy(const Request& rq, RequestContext& c, Response& rs);
-  Task<Ok> keys(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> keys(const Request& rq, RequestContext& c, Response& rs);  // admin_keys.cc
+  void list_keys(RequestContext& c, Response& rs);
+  Task<Ok> make_key(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> limit_key(const Request& rq, RequestContext& c, Response& rs);
   void list_endpoints(RequestContext& c, Response& rs);
   void show_endpoint(RequestContext& c, Response& rs);
   void list_instances(RequestContext& c, Response& rs);
@@ -105,6 +115,7 @@ class Gateway final : public HttpHandler {
   PackageStore& packages_;
   BlockingPool& blocking_;
   Log& log_;
+  Turns key_turns_;  // who changes the limits of a key: store and memory in the same order
   bool ready_ = false;
   std::uint64_t id_base_ = 0, id_next_ = 0;
   std::vector<std::unique_ptr<RequestContext>> contexts_;  // all

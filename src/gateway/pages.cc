@@ -15,6 +15,14 @@ constexpr Counter kCounters[] = {
     {"mayfly_cold_starts_total", "Requests that waited for an instance to start", &EndpointMetrics::cold},
     {"mayfly_request_retries_total", "Requests run again after their instance was lost", &EndpointMetrics::retries},
 };
+struct Limited {  // by the key of the caller; one series each
+  std::string_view reason;
+  std::uint64_t EndpointMetrics::* value;
+};
+constexpr Limited kLimited[] = {
+    {"rate_limited", &EndpointMetrics::rate_limited},
+    {"concurrency_limited", &EndpointMetrics::concurrency_limited},
+};
 struct Series {
   std::string_view name, help;
   Histogram EndpointMetrics::* value;
@@ -56,8 +64,11 @@ constexpr Operation kOperations[] = {
     {"/admin/v1/endpoints/{name}/logs", "get", "Latest log lines; ?tail=N", "deploy"},
     {"/admin/v1/instances", "get", "All instances", "deploy"},
     {"/admin/v1/keys", "get", "All keys, without their secrets", "admin"},
-    {"/admin/v1/keys", "post", "Make a key: {name, scopes}; the secret is shown once", "admin"},
+    {"/admin/v1/keys", "post", "Make a key: {name, scopes, rate, burst, concurrency, weight}; the secret is shown once",
+     "admin"},
     {"/admin/v1/keys/{name}", "delete", "Revoke a key by its id", "admin"},
+    {"/admin/v1/keys/{name}", "patch", "Change limits of a key: {rate, burst, concurrency, weight}; null for none",
+     "admin"},
     {"/metrics", "get", "Metrics as Prometheus text", "admin"},
     {"/openapi.json", "get", "This document", ""},
 };
@@ -90,6 +101,15 @@ void Gateway::metrics_page(Response& rs) {
       std::string labels = label(*e);
       labels.pop_back();
       fmt::format_to(out, "{}{{{}}} {}\n", m.name, labels, e->metrics.*m.value);
+    }
+  }
+  fmt::format_to(out,
+                 "# HELP mayfly_requests_limited_total Requests refused for a limit of their key\n"
+                 "# TYPE mayfly_requests_limited_total counter\n");
+  for (const auto& e : endpoints) {
+    for (const Limited& m : kLimited) {
+      fmt::format_to(out, "mayfly_requests_limited_total{{{}reason=\"{}\"}} {}\n", label(*e), m.reason,
+                     e->metrics.*m.value);
     }
   }
   for (const Series& m : kSeries) {

@@ -1,6 +1,6 @@
-// What one key may use: requests a second, requests under way, its weight in queues; and the live state that enforces it.
-// One reactor. The ring (keys.h) owns each KeyState for as long as it lives itself, also after the key was revoked, so
-// that a request may hold a plain pointer to it. A key without limits costs a request two additions and no memory.
+// What one key may use: requests a second, requests under way, its weight in queues; and the live state that enforces
+// it. One reactor. The ring (keys.h) owns each KeyState for as long as it lives itself, also after the key was revoked,
+// so that a request may hold a plain pointer to it. A key without limits costs a request two additions and no memory.
 #pragma once
 #include <cstdint>
 #include <utility>

@@ -110,7 +110,8 @@ Result<Principal> KeyRing::authenticate(std::string_view authorization, std::str
   hash_.hex_digest(hash);
   if (it == keys_.end()) return bad();
   KeyState& key = it->second;
-  if (!constant_time_equal({hash.data(), hash.size()}, key.row.hash) || key.row.revoked || key.scopes == 0) return bad();
+  if (!constant_time_equal({hash.data(), hash.size()}, key.row.hash) || key.row.revoked || key.scopes == 0)
+    return bad();
   return Principal{key.row.tenant, key.row.id, key.scopes, &key};
 }
 

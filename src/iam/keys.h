@@ -53,7 +53,7 @@ class KeyRing {
  private:
   bool required_;
   std::uint64_t flows_ = 0;
-  Sha256 hash_;                                      // kept: a new one costs an allocation for each request
+  Sha256 hash_;                                     // kept: a new one costs an allocation for each request
   std::unordered_map<std::string, KeyState> keys_;  // nodes are stable
 };
 

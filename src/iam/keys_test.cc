@@ -77,10 +77,14 @@ TEST(KeyLimits, BoundsAreInclusiveAndNamed) {
     EXPECT_TRUE(check_limits(l).ok());
   }
   const std::pair<KeyLimits, const char*> wrong[] = {
-      {{0.0009, 0, 0, 1}, "rate is 0.0009"},         {{-1, 0, 0, 1}, "rate is -1"},
-      {{1'000'001, 0, 0, 1}, "rate is 1000001"},     {{1, 1'000'001, 0, 1}, "burst is 1000001"},
-      {{0, 5, 0, 1}, "burst is 5 without a rate"},   {{0, 0, 100'001, 1}, "concurrency is 100001"},
-      {{0, 0, 0, 0}, "weight is 0; possible are 1 to 100"}, {{0, 0, 0, 101}, "weight is 101"},
+      {{0.0009, 0, 0, 1}, "rate is 0.0009"},
+      {{-1, 0, 0, 1}, "rate is -1"},
+      {{1'000'001, 0, 0, 1}, "rate is 1000001"},
+      {{1, 1'000'001, 0, 1}, "burst is 1000001"},
+      {{0, 5, 0, 1}, "burst is 5 without a rate"},
+      {{0, 0, 100'001, 1}, "concurrency is 100001"},
+      {{0, 0, 0, 0}, "weight is 0; possible are 1 to 100"},
+      {{0, 0, 0, 101}, "weight is 101"},
   };
   for (const auto& [limits, text] : wrong) {
     const Status s = check_limits(limits);

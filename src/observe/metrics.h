@@ -25,6 +25,7 @@ class Histogram {
 
 struct EndpointMetrics {
   std::uint64_t requests = 0, errors = 0, cold = 0, retries = 0, rejected = 0;
+  std::uint64_t rate_limited = 0, concurrency_limited = 0;  // refused for the caller's key
   Histogram total, queue, infer, start;
 };
 

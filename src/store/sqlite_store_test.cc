@@ -102,7 +102,7 @@ TEST_F(SqliteStoreTest, UnknownTenantIsRefusedAndUsesNoNumber) {
 
 TEST_F(SqliteStoreTest, KeysAreAddedListedAndRevoked) {
   const KeyRow row{"abcdefghijkl", "default", "ci'; DROP TABLE keys; --", "invoke,deploy", std::string(64, '0'), 5,
-                   false, {}};
+                   false,          {}};
   ASSERT_TRUE(store_->add_key(row).ok());
   EXPECT_EQ(store_->add_key(row).error().reason, "key_exists");
   EXPECT_EQ(store_->revoke_key("nope").error().reason, "key_not_found");

@@ -25,7 +25,7 @@ struct EndpointRow {
   std::uint32_t live_version = 0;  // the version that receives traffic
   std::uint64_t created_ms = 0;
 };
-struct KeyLimits {  // of one key; 0: no such limit
+struct KeyLimits {                // of one key; 0: no such limit
   double rate = 0;                // requests a second
   std::uint32_t burst = 0;        // requests at once within the rate; 0: as many as one second brings
   std::uint32_t concurrency = 0;  // requests under way
@@ -56,9 +56,9 @@ class Store {
                                 std::uint32_t keep_from) = 0;  // drops number < keep_from
   virtual Status add_key(const KeyRow& row) = 0;
   virtual Result<std::vector<KeyRow>> keys() = 0;
-  virtual Status revoke_key(std::string_view id) = 0;                           // kNotFound "key_not_found"
+  virtual Status revoke_key(std::string_view id) = 0;                               // kNotFound "key_not_found"
   virtual Status set_key_limits(std::string_view id, const KeyLimits& limits) = 0;  // kNotFound "key_not_found"
-  virtual Result<std::uint64_t> package_bytes_of(std::string_view tenant) = 0;  // for the quota
+  virtual Result<std::uint64_t> package_bytes_of(std::string_view tenant) = 0;      // for the quota
   // Charges the package to the tenant. "quota_exceeded", and nothing is changed, if the tenant's packages would then be
   // over `limit` bytes; looked at and charged in one step.
   virtual Status note_package(std::string_view digest, std::string_view tenant, std::uint64_t bytes,

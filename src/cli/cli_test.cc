@@ -228,7 +228,7 @@ TEST(Completion, KnowsEveryCommand) {
     return out;
   };
   EXPECT_EQ(complete("mayfly de", 1), "deploy delete\n");
-  EXPECT_EQ(complete("mayfly keys \"\"", 2), "create list revoke\n");
+  EXPECT_EQ(complete("mayfly keys \"\"", 2), "create list limit revoke\n");
   EXPECT_EQ(complete("mayfly keys create --sc", 3), "--scopes\n");
   EXPECT_EQ(complete("mayfly invoke x --i", 3), "--input --image\n");
   EXPECT_EQ(complete("mayfly list -o j", 3), "json\n");

@@ -206,7 +206,7 @@ Result<Answer> Client::perform(const char* method, const std::string& path, cons
 
 Result<Answer> Client::request(const char* method, const std::string& path, std::string_view body,
                                const std::string& content_type) {
-  if (std::string_view(method) == "POST") {
+  if (std::string_view(method) == "POST" || !body.empty()) {  // with a body; CUSTOMREQUEST names the method
     curl_easy_setopt(impl_->easy, CURLOPT_POST, 1L);
     curl_easy_setopt(impl_->easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
     curl_easy_setopt(impl_->easy, CURLOPT_POSTFIELDS, body.empty() ? "" : body.data());

@@ -196,13 +196,26 @@ TEST(RoundTrip, Invoke) {
 TEST(RoundTrip, Keys) {
   TestServer server({{"POST /admin/v1/keys", {200, "", R"({"id":"k1","key":"mf_x","name":"ci","scopes":["invoke"]})"}},
                      {"GET /admin/v1/keys", {200, "", R"({"keys":[{"id":"k1","name":"ci","scopes":["a","b"],
-                         "revoked":true}]})"}},
+                         "revoked":true},{"id":"k2","rate":0.5,"burst":3,"concurrency":8,"weight":2}]})"}},
+                     {"PATCH /admin/v1/keys/k1", {200, "", R"({"id":"k1","name":"ci","rate":null,"burst":null,
+                         "concurrency":4,"weight":1})"}},
                      {"DELETE /admin/v1/keys/k1", {200, "", R"({"revoked":"k1"})"}}});
   const std::string s = "--server=" + server.url();
   EXPECT_EQ(run({"keys", "create", "ci", "--scopes", "invoke,deploy", s}).out, "mf_x\n");
-  EXPECT_THAT(run({"keys", "list", s}).out, HasSubstr("a,b"));
+  const auto list = run({"keys", "list", s}).out;
+  EXPECT_THAT(list, HasSubstr("a,b     -"));
+  EXPECT_THAT(list, HasSubstr("0.5/s, burst 3, 8 at once, weight 2"));
+  EXPECT_EQ(run({"keys", "limit", "k1", "--rate", "0", "--concurrency=4", s}).out, "key k1 (ci): 4 at once\n");
+  EXPECT_EQ(run({"keys", "limit", "k1", s}).status, 2);
+  EXPECT_EQ(run({"keys", "limit", "k1", "--rate", "many", s}).status, 2);
   EXPECT_EQ(run({"keys", "revoke", "k1", s}).out, "revoked k1\n");
   EXPECT_EQ(Json::parse(server.seen()[0].body), Json::parse(R"({"name":"ci","scopes":["invoke","deploy"]})"));
+  EXPECT_EQ(Json::parse(server.seen()[2].body), Json::parse(R"({"rate":0.0,"concurrency":4})"));
+  EXPECT_EQ(
+      run({"keys", "create", "x", "--scopes", "invoke", "--rate", "2.5", "--burst", "9", "--weight", "3", s}).status,
+      0);
+  EXPECT_EQ(Json::parse(server.seen().back().body),
+            Json::parse(R"({"name":"x","scopes":["invoke"],"rate":2.5,"burst":9,"weight":3})"));
 }
 
 TEST(RoundTrip, ErrorsSetTheExitStatus) {

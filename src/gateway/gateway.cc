@@ -75,6 +75,7 @@ RequestContext* Gateway::take_context() {
 }
 
 void Gateway::give_back(RequestContext* c) {
+  c->key_use.end(c->key_use.timed() ? now_ns() : 0);
   c->endpoint.reset();
   c->served.reset();
   c->phases = {};
@@ -186,6 +187,9 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
       return refuse(st.error());
   }
   name_request(head, *c);
+  if (match.spec->needs == Needs::kPrediction) {
+    if (auto st = begin_use(*c, request.received_ns); !st.ok()) return refuse(std::move(st.error()));
+  }
   read_traceparent(head.header("traceparent"), id_base_ + 0xD1B54A32D192ED03ULL * ++id_next_ | 1, c->trace);
   BodyPolicy policy = policy_of(*c, request.received_ns);
   if (policy.refuse) {

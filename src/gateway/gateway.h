@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "async/turns.h"
 #include "control/control.h"
 #include "gateway/grpc/call.h"
 #include "gateway/grpc/pages.h"
@@ -27,6 +28,7 @@ namespace mayfly {
 struct RequestContext {
   const RouteSpec* spec = nullptr;
   Principal principal;
+  KeyUse key_use;    // of a prediction: counts against its key until the context is given back
   std::string name;  // of the endpoint or key in the path, percent-decoded
   std::string part;  // what the path names besides, percent-decoded
   EndpointPtr endpoint;
@@ -64,6 +66,7 @@ class Gateway final : public HttpHandler {
   Status resolve(const RequestHead& head, const RouteMatch& match, RequestContext& c);
   Status find_endpoint(RequestContext& c, std::string_view version);
   static Status find_label(RequestContext& c, std::string_view label);
+  Status begin_use(RequestContext& c, std::uint64_t received_ns);  // admin/keys.cc
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
   void name_request(const RequestHead& head, RequestContext& c);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
@@ -95,7 +98,10 @@ class Gateway final : public HttpHandler {
   Task<Ok> grpc_answer_in_stream(const Request& rq, RequestContext& c, std::string& frame);
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> deploy(const Request& rq, RequestContext& c, Response& rs);
-  Task<Ok> keys(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> keys(const Request& rq, RequestContext& c, Response& rs);  // admin/keys.cc
+  void list_keys(RequestContext& c, Response& rs);
+  Task<Ok> make_key(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> limit_key(const Request& rq, RequestContext& c, Response& rs);
   void list_endpoints(RequestContext& c, Response& rs);
   void show_endpoint(RequestContext& c, Response& rs);
   void list_instances(RequestContext& c, Response& rs);
@@ -110,6 +116,7 @@ class Gateway final : public HttpHandler {
   PackageStore& packages_;
   BlockingPool& blocking_;
   Log& log_;
+  Turns key_turns_;  // who changes the limits of a key: store and memory in the same order
   bool ready_ = false;
   std::string log_line_;  // reused
   std::uint64_t id_base_ = 0, id_next_ = 0;

@@ -17,6 +17,14 @@ constexpr Counter kCounters[] = {
     {"mayfly_requests_cancelled_total", "Requests whose caller went away before the answer",
      &EndpointMetrics::cancelled},
 };
+struct Limited {  // by the key of the caller; one series each
+  std::string_view reason;
+  std::uint64_t EndpointMetrics::* value;
+};
+constexpr Limited kLimited[] = {
+    {"rate_limited", &EndpointMetrics::rate_limited},
+    {"concurrency_limited", &EndpointMetrics::concurrency_limited},
+};
 struct Series {
   std::string_view name, help;
   Histogram EndpointMetrics::* value;
@@ -45,6 +53,15 @@ void Gateway::metrics_page(Response& rs) {
       std::string labels = label(*e);
       labels.pop_back();
       fmt::format_to(out, "{}{{{}}} {}\n", m.name, labels, e->metrics.*m.value);
+    }
+  }
+  fmt::format_to(out,
+                 "# HELP mayfly_requests_limited_total Requests refused for a limit of their key\n"
+                 "# TYPE mayfly_requests_limited_total counter\n");
+  for (const auto& e : endpoints) {
+    for (const Limited& m : kLimited) {
+      fmt::format_to(out, "mayfly_requests_limited_total{{{}reason=\"{}\"}} {}\n", label(*e), m.reason,
+                     e->metrics.*m.value);
     }
   }
   for (const Series& m : kSeries) {

@@ -60,7 +60,9 @@ constexpr std::string_view kSchemas = R"json("schemas":{
   "state":{"type":"string"},"requests":{"type":"integer"},"memory_bytes":{"type":"integer"}}},
 "Key":{"type":"object","required":["id","name","scopes"],"properties":{
   "id":{"type":"string"},"name":{"type":"string"},"scopes":{"type":"array","items":{"type":"string"}},
-  "created_ms":{"type":"integer"},"revoked":{"type":"boolean"},"key":{"type":"string"}}}
+  "created_ms":{"type":"integer"},"revoked":{"type":"boolean"},"key":{"type":"string"},"under_way":{"type":"integer"},
+  "rate":{"type":"number","nullable":true,"minimum":0,"maximum":1000000},"burst":{"type":"integer","nullable":true,"minimum":0,"maximum":1000000},
+  "concurrency":{"type":"integer","nullable":true,"minimum":0,"maximum":100000},"weight":{"type":"integer","nullable":true,"minimum":1,"maximum":100}}}
 },)json";
 
 constexpr std::string_view kRequestBodies = R"json("requestBodies":{
@@ -75,7 +77,12 @@ constexpr std::string_view kRequestBodies = R"json("requestBodies":{
   "package":{"type":"string","description":"a digest that POST /admin/v1/packages answered"},"spec":{"type":"object"}}}}}},
 "NewKey":{"required":true,"content":{"application/json":{"schema":{"type":"object","required":["name","scopes"],"properties":{
   "name":{"type":"string","minLength":1,"maxLength":100},
-  "scopes":{"type":"array","minItems":1,"items":{"type":"string","enum":["invoke","deploy","admin"]}}}}}}}
+  "scopes":{"type":"array","minItems":1,"items":{"type":"string","enum":["invoke","deploy","admin"]}},
+  "rate":{"type":"number","nullable":true,"minimum":0,"maximum":1000000},"burst":{"type":"integer","nullable":true,"minimum":0,"maximum":1000000},
+  "concurrency":{"type":"integer","nullable":true,"minimum":0,"maximum":100000},"weight":{"type":"integer","nullable":true,"minimum":1,"maximum":100}}}}}},
+"KeyLimits":{"required":true,"content":{"application/json":{"schema":{"type":"object","additionalProperties":false,"properties":{
+  "rate":{"type":"number","nullable":true,"minimum":0,"maximum":1000000},"burst":{"type":"integer","nullable":true,"minimum":0,"maximum":1000000},
+  "concurrency":{"type":"integer","nullable":true,"minimum":0,"maximum":100000},"weight":{"type":"integer","nullable":true,"minimum":1,"maximum":100}}}}}}
 },)json";
 
 constexpr std::string_view kResponses = R"json("responses":{
@@ -138,6 +145,8 @@ constexpr std::string_view kResponses = R"json("responses":{
   "properties":{"instances":{"type":"array","items":{"$ref":"#/components/schemas/Instance"}}}}}}},
 "KeyList":{"description":"keys","content":{"application/json":{"schema":{"type":"object","required":["keys"],
   "properties":{"keys":{"type":"array","items":{"$ref":"#/components/schemas/Key"}}}}}}},
+"KeyRow":{"description":"the key as it is now",
+  "content":{"application/json":{"schema":{"$ref":"#/components/schemas/Key"}}}},
 "NewKey":{"description":"the key; its secret is shown once",
   "content":{"application/json":{"schema":{"$ref":"#/components/schemas/Key"}}}},
 "Revoked":{"description":"revoked","content":{"application/json":{"schema":{"type":"object","required":["revoked"],

@@ -82,7 +82,9 @@ constexpr RouteSpec kRoutes[] = {
     {"GET", "/admin/v1/keys", kKeyList, kAdmin, kNothing, Scope::kAdmin, "All keys, without their secrets", "",
      "KeyList"},
     {"POST", "/admin/v1/keys", kKeyCreate, kAdmin, kNothing, Scope::kAdmin,
-     "Make a key: {name, scopes}; the secret is shown once", "NewKey", "NewKey"},
+     "Make a key: {name, scopes, rate, burst, concurrency, weight}; the secret is shown once", "NewKey", "NewKey"},
+    {"PATCH", "/admin/v1/keys/{name}", kKeyLimit, kAdmin, kNothing, Scope::kAdmin,
+     "Change limits of a key: {rate, burst, concurrency, weight}; null for none", "KeyLimits", "KeyRow"},
     {"DELETE", "/admin/v1/keys/{name}", kKeyRevoke, kAdmin, kNothing, Scope::kAdmin, "Revoke a key by its id", "",
      "Revoked"},
 

@@ -44,6 +44,7 @@ enum class Route : std::uint8_t {
   kKeyList,
   kKeyCreate,
   kKeyRevoke,
+  kKeyLimit,
   kMetrics,
   kOpenApi,
 };

@@ -164,3 +164,15 @@ def test_an_upload_is_not_held_in_memory():
         status = (Path("/proc") / str(s.pid) / "status").read_text()
         peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
         assert peak < 100 << 10, f"{peak} KiB"
+
+
+def test_a_body_of_countless_small_values_takes_little_memory():
+    """64 MB of "{}," would be 1.4 GB as values."""
+    with Server() as s:
+        body = b'{"package": "x", "spec": {"a": [' + b"{}," * (20 << 20) + b"{}]}}"
+        answer = s.http("/admin/v1/endpoints/many/versions", "POST", body)
+        assert answer.status == 400 and answer.headers["Mayfly-Reason"] == "malformed_json"
+        assert "too many values" in answer.json()["error"]
+        status = (Path("/proc") / str(s.pid) / "status").read_text()
+        peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+        assert peak < 350 << 10, f"{peak} KiB"

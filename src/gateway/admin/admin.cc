@@ -1,5 +1,5 @@
-// The admin API under /admin/v1/: packages, endpoints and their versions, instances, logs, keys. /openapi.json
-// (pages.cc) describes it.
+// The admin API under /admin/v1/: packages, endpoints and their versions, instances, logs; keys are in
+// admin_keys.cc. /openapi.json (pages.cc) describes it.
 #include <charconv>
 
 #include "gateway/gateway.h"
@@ -90,12 +90,6 @@ std::uint64_t query_number(std::string_view query, std::string_view key, std::ui
   return otherwise;
 }
 
-std::uint64_t unix_ms() {
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-          .count());
-}
-
 }  // namespace
 
 Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response& rs) {
@@ -180,54 +174,6 @@ void Gateway::list_instances(RequestContext& c, Response& rs) {
   rs.body = text({{"instances", rows}});
 }
 
-Task<Ok> Gateway::keys(const Request& rq, RequestContext& c, Response& rs) {
-  if (c.spec->route == Route::kKeyRevoke) {
-    auto revoke = [this, &c] { return store_.revoke_key(c.name); };
-    if (auto st = co_await blocking_.run(revoke); !st.ok()) co_return render_error(st.error(), rq.head, rs), Ok{};
-    keys_.revoke(c.name);
-    rs.body = text({{"revoked", c.name}});
-    co_return Ok{};
-  }
-  if (c.spec->route == Route::kKeyList) {
-    Json rows = Json::array();
-    for (const KeyState* state : keys_.states()) {
-      const KeyRow& k = state->row;
-      if (k.tenant != c.principal.tenant) continue;
-      Json scopes = Json::array();
-      for (Scope s : {kInvoke, kDeploy, kAdmin}) {
-        if (k.scopes.find(scope_name(s)) != std::string::npos) scopes.push_back(scope_name(s));
-      }
-      rows.push_back(
-          {{"id", k.id}, {"name", k.name}, {"scopes", scopes}, {"created_ms", k.created_ms}, {"revoked", k.revoked}});
-    }
-    rs.body = text({{"keys", rows}});
-    co_return Ok{};
-  }
-  auto parsed = parse_json_bounded(rq.body);
-  if (!parsed.ok()) co_return render_error(parsed.error(), rq.head, rs), Ok{};
-  const Json& body = *parsed;
-  std::vector<std::string> scopes;
-  bool good = body.is_object() && body.contains("name") && body["name"].is_string() && body.contains("scopes") &&
-              body["scopes"].is_array();
-  if (good) {
-    for (const Json& s : body["scopes"]) {
-      good = good && s.is_string();
-      if (s.is_string()) scopes.push_back(s.get<std::string>());
-    }
-  }
-  if (!good)
-    co_return render_error(invalid("malformed_json", "expected {{\"name\": \"…\", \"scopes\": [\"invoke\"]}}"), rq.head,
-                           rs),
-        Ok{};
-  auto key = make_key(c.principal.tenant, body["name"].get<std::string>(), scopes, unix_ms());
-  if (!key.ok()) co_return render_error(key.error(), rq.head, rs), Ok{};
-  auto add = [this, &key] { return store_.add_key(key->row); };
-  if (auto st = co_await blocking_.run(add); !st.ok()) co_return render_error(st.error(), rq.head, rs), Ok{};
-  keys_.add(key->row);
-  rs.body = text({{"id", key->row.id}, {"key", key->secret_text}, {"name", key->row.name}, {"scopes", scopes}});
-  co_return Ok{};
-}
-
 Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
   switch (c.spec->route) {
     case Route::kPackages:
@@ -237,6 +183,7 @@ Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
     case Route::kKeyList:
     case Route::kKeyCreate:
     case Route::kKeyRevoke:
+    case Route::kKeyLimit:
       co_return co_await keys(rq, c, rs);
     case Route::kEndpoints:
       list_endpoints(c, rs);

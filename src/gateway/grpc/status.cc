@@ -6,8 +6,6 @@
 namespace mayfly::grpc {
 namespace {
 
-constexpr std::uint64_t kRetrySeconds = 1;  // as Retry-After says it
-
 bool may_retry(const Error& e) {
   const int status = http_status(e);
   return status == 429 || status == 503;
@@ -31,7 +29,7 @@ std::string details(const Error& e, std::string_view text) {
   append_bytes_field(status, 3, any("type.googleapis.com/google.rpc.ErrorInfo", info));
   if (may_retry(e)) {
     std::string duration, retry;
-    append_varint_field(duration, 1, kRetrySeconds);
+    append_varint_field(duration, 1, e.retry_after_s);
     append_bytes_field(retry, 1, duration);
     append_bytes_field(status, 3, any("type.googleapis.com/google.rpc.RetryInfo", retry));
   }
@@ -48,7 +46,8 @@ void append_status(std::string& lines, const Error& error) {
   fmt::format_to(std::back_inserter(lines), "grpc-status: {}\r\ngrpc-message: {}\r\nmayfly-reason: {}\r\n",
                  static_cast<int>(code_of(error)), percent_encode(text), error.reason);
   if (may_retry(error)) {
-    fmt::format_to(std::back_inserter(lines), "grpc-retry-pushback-ms: {}\r\n", kRetrySeconds * 1000);
+    fmt::format_to(std::back_inserter(lines), "grpc-retry-pushback-ms: {}\r\n",
+                   std::uint64_t{error.retry_after_s} * 1000);
   }
   lines += "grpc-status-details-bin: ";
   lines += base64(details(error, text));

@@ -6,6 +6,7 @@ need_root test
 bash scripts/check_tree.sh
 verb setup models
 step test-python "Python clients for the end-to-end tests" make_venv "$DEPS/venv-test" "$ROOT/scripts/test-requirements.txt"
+step test-tools "gRPC tools for the end-to-end tests" bash scripts/fetch_tools.sh
 build_preset dev
 build_preset release
 

@@ -81,6 +81,7 @@ void Gateway::give_back(RequestContext* c) {
   c->phases = {};
   c->grpc.method = nullptr;
   c->cancel = nullptr;
+  c->priority = 0;
   free_contexts_.push_back(c);
 }
 

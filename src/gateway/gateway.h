@@ -35,6 +35,7 @@ struct RequestContext {
   ServedPtr served;
   std::string request_id;
   std::uint64_t deadline_ns = 0;
+  std::uint64_t priority = 0;  // as sent: 1 is the highest, 0 none
   TraceContext trace;
   CancelSignal* cancel = nullptr;  // of the request under way
   Phases phases;

@@ -98,6 +98,7 @@ Status Gateway::grpc_find_model(std::string_view message, std::uint64_t received
   c.name.assign(c.grpc.infer.model_name);
   MAYFLY_TRY(find_endpoint(c, c.grpc.infer.model_version));
   MAYFLY_TRY(begin_use(c, received_ns));
+  c.priority = c.grpc.infer.priority;
   c.deadline_ns = later(received_ns, c.served->version->settings.timeout_ms * 1'000'000);
   if (c.grpc.timeout_ns) c.deadline_ns = std::min(c.deadline_ns, later(received_ns, *c.grpc.timeout_ns));
   constexpr std::uint64_t kMaxMicroseconds = ~std::uint64_t{0} / 1000;

@@ -10,6 +10,7 @@ inline Ask ask_of(const RequestContext& c) {
   ask.cancel = c.cancel;
   ask.flow = c.principal.flow();
   ask.weight = c.principal.weight();
+  ask.priority = c.priority;
   return ask;
 }
 

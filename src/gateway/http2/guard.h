@@ -11,7 +11,7 @@
 
 namespace mayfly::http2 {
 
-enum class Frame : std::uint8_t { kReset, kPing, kSettings, kPriority, kWindowUpdate, kEmptyData, kUnknown };
+enum class Frame : std::uint8_t { kReset, kPing, kSettings, kPriority, kWindowUpdate, kEmptyData };
 
 struct Allowance {
   const char* limit;         // its name in the log and in GOAWAY
@@ -20,13 +20,12 @@ struct Allowance {
 };
 
 // In the order of Frame. Resets include those that a client's mistakes make us send.
-inline constexpr std::array<Allowance, 7> kAllowances{{{"max_resets", 500, 100},
+inline constexpr std::array<Allowance, 6> kAllowances{{{"max_resets", 500, 100},
                                                        {"max_pings", 10'000, 5'000},
                                                        {"max_settings", 100, 10},
                                                        {"max_priorities", 1'000, 200},
                                                        {"max_window_updates", 10'000, 5'000},
-                                                       {"max_empty_data", 500, 100},
-                                                       {"max_unknown_frames", 1'000, 200}}};
+                                                       {"max_empty_data", 500, 100}}};
 inline constexpr std::uint32_t kUpdatesPerData = 10;   // window updates that each DATA frame we send allows besides
 inline constexpr std::uint32_t kMaxContinuations = 8;  // frames of one header block after its first
 

@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "gateway/http2/guard.h"
@@ -53,11 +54,13 @@ class Session final : public std::enable_shared_from_this<Session> {
   friend class Stream;
   friend struct Callbacks;
   static constexpr std::size_t kKeptStreams = 32;
+  static constexpr std::size_t kSkippedRanges = 8;  // remembered; clients count without gaps
 
   Stream* open_stream(std::int32_t id);
   void release_if_done(Stream* stream);
   void output();
   void count(Frame kind);
+  bool is_skipped(std::int32_t id);
   // Ends the connection because of `limit`; says so in the log.
   void refuse_connection(const char* limit);
   void final_goaway();
@@ -79,8 +82,10 @@ class Session final : public std::enable_shared_from_this<Session> {
   std::vector<nghttp2_nv> field_views_;  // … and their fields
   void (*listener_)(void*) = nullptr;
   void* listener_argument_ = nullptr;
-  std::uint64_t idle_since_ = 0;     // CLOCK_MONOTONIC, coarse; no stream since then
-  std::uint32_t continuations_ = 0;  // of the header block that arrives
+  std::uint64_t idle_since_ = 0;                                // CLOCK_MONOTONIC, coarse; no stream since then
+  std::int32_t highest_id_ = -1;                                // of the client's streams
+  std::vector<std::pair<std::int32_t, std::int32_t>> skipped_;  // ranges of ids below it that were left out
+  std::uint32_t continuations_ = 0;                             // of the header block that arrives
   bool feeding_ = false;
   bool output_told_ = false;
   bool draining_ = false;

@@ -98,6 +98,7 @@ Task<Ok> Gateway::grpc_answer_in_stream(const Request& rq, RequestContext& c, st
     };
     status = co_await predict(c, one, fill, print);
     finish_predict(rq, c, one, status);
+    c.key_use.end(now_ns());  // between two messages a stream takes nothing of its key
   }
   if (!status.ok()) {
     one.body.clear();

@@ -1,6 +1,7 @@
 #!/bin/bash
-# The tree checks itself: the layer rules (a folder includes only folders below it), who may see Asio, OpenSSL and libprotobuf, the size of
-# source files, and that no registry's host name and no path of one machine stands in a file. Prints each offence; exit 1 if any.
+# The tree checks itself: the layer rules (a folder includes only folders below it), who may see Asio, OpenSSL and libprotobuf,
+# the size of source files, and that no registry's host name and no path of one machine stands in a file. Prints each offence;
+# exit 1 if any.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 

@@ -6,6 +6,7 @@ need_root test
 bash scripts/check_tree.sh
 verb setup models
 step test-python "Python clients for the end-to-end tests" make_venv "$DEPS/venv-test" "$ROOT/scripts/test-requirements.txt"
+step h2spec "build the conformance suite of HTTP/2" bash scripts/h2spec.sh fetch
 build_preset dev
 build_preset release
 

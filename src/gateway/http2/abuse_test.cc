@@ -33,7 +33,7 @@ TEST(Http2Abuse, FloodsOfFrames) {
                                                                       {"max_window_updates", update, 10'001}};
   for (const auto& [limit, one, n] : floods) {
     TestPeer p;
-    p.takes = limit != "max_settings";  // its client would complain of acks that it did not ask for
+    p.takes = limit != "max_settings";                   // its client would complain of acks that it did not ask for
     for (std::size_t i = 0; i < n - 2; ++i) p.raw(one);  // the preface's own frames are counted too
     EXPECT_EQ(p.goaway, -1) << limit;
     for (int i = 0; i < 2; ++i) p.raw(one);

@@ -46,7 +46,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, public
   const std::shared_ptr<Session> session_;
   wire::Buffer in_;
   std::string out_;
-  std::uint64_t send_due_ = UINT64_MAX;   // while sending waits
+  std::uint64_t send_due_ = UINT64_MAX;  // while sending waits
   std::uint64_t linger_due_ = UINT64_MAX;
   bool blocked_ = false;  // send_when_writable() sends
   bool broken_ = false;

@@ -26,7 +26,7 @@ inline constexpr std::array<Allowance, 6> kAllowances{{{"max_resets", 500, 100},
                                                        {"max_priorities", 1'000, 200},
                                                        {"max_window_updates", 10'000, 5'000},
                                                        {"max_empty_data", 500, 100}}};
-inline constexpr std::uint32_t kUpdatesPerData = 10;  // window updates that each DATA frame we send allows besides
+inline constexpr std::uint32_t kUpdatesPerData = 10;   // window updates that each DATA frame we send allows besides
 inline constexpr std::uint32_t kMaxContinuations = 8;  // frames of one header block after its first
 
 class Guard {

@@ -79,7 +79,7 @@ nghttp2_session* new_session(Session* self) {
   nghttp2_option_set_max_outbound_ack(option, kMaxOutboundAcks);
   nghttp2_option_set_max_settings(option, kMaxSettingsEntries);
   nghttp2_option_set_max_continuations(option, kMaxContinuations);
-  nghttp2_option_set_stream_reset_rate_limit(option, 1'000'000, 1'000'000);  // the Guard's work
+  nghttp2_option_set_stream_reset_rate_limit(option, 1'000'000, 1'000'000);      // the Guard's work
   MAYFLY_CHECK(nghttp2_session_server_new2(&h2, callbacks, self, option) == 0);  // fails for want of memory only
   nghttp2_session_callbacks_del(callbacks);
   nghttp2_option_del(option);
@@ -214,8 +214,8 @@ void Session::refuse_connection(const char* limit) {
   output();
 }
 
-// Whether a head comes on an id that the client went past without using it: RFC 9113 section 5.1.1 calls it a connection
-// error. A head on an id that was used may be trailers of a stream that has just been reset.
+// Whether a head comes on an id that the client went past without using it: RFC 9113 section 5.1.1 calls it a
+// connection error. A head on an id that was used may be trailers of a stream that has just been reset.
 bool Session::is_skipped(std::int32_t id) {
   if (id > highest_id_) {
     if (id > highest_id_ + 2 && skipped_.size() < kSkippedRanges) skipped_.emplace_back(highest_id_ + 2, id - 2);

@@ -78,14 +78,14 @@ class Session final : public std::enable_shared_from_this<Session> {
   std::vector<Stream*> ready_;                    // complete requests that are not running yet
   std::string* pump_out_ = nullptr;
   std::size_t pump_limit_ = 0;
-  std::string fields_;                 // scratch of answer heads: names in lower case
+  std::string fields_;                   // scratch of answer heads: names in lower case
   std::vector<nghttp2_nv> field_views_;  // … and their fields
   void (*listener_)(void*) = nullptr;
   void* listener_argument_ = nullptr;
-  std::uint64_t idle_since_ = 0;  // CLOCK_MONOTONIC, coarse; no stream since then
-  std::int32_t highest_id_ = -1;                           // of the client's streams
+  std::uint64_t idle_since_ = 0;                                // CLOCK_MONOTONIC, coarse; no stream since then
+  std::int32_t highest_id_ = -1;                                // of the client's streams
   std::vector<std::pair<std::int32_t, std::int32_t>> skipped_;  // ranges of ids below it that were left out
-  std::uint32_t continuations_ = 0;  // of the header block that arrives
+  std::uint32_t continuations_ = 0;                             // of the header block that arrives
   bool feeding_ = false;
   bool output_told_ = false;
   bool draining_ = false;

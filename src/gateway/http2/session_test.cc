@@ -51,7 +51,8 @@ TEST(Http2Session, BodiesOfManySizes) {
   }
   EXPECT_EQ(p.text(p.post("/echo", std::string((8 << 20) + 1, 'x'))), "413 payload_too_large");
   EXPECT_EQ(p.text(p.post("/stream", std::string((8 << 20) + 1, 'x'))), "413 payload_too_large");
-  EXPECT_EQ(p.text(p.request("POST", "/echo", {{"content-length", "90000000"}}, nullptr, true)), "413 payload_too_large");
+  EXPECT_EQ(p.text(p.request("POST", "/echo", {{"content-length", "90000000"}}, nullptr, true)),
+            "413 payload_too_large");
   p.exchange();
   p.sweep(1);
   EXPECT_LE(p.core->buffered_bytes, 64u * 1024);

@@ -65,7 +65,7 @@ void Stream::reset() {
 bool Stream::add_field(std::string_view name, std::string_view value) {
   const std::size_t limit = session_.core_->limits.max_head_bytes;
   head_bytes_ += name.size() + value.size() + kFieldOverhead;
-  if (state_ != State::kHead) return head_bytes_ <= limit;  // trailers: nobody asks for them
+  if (state_ != State::kHead) return head_bytes_ <= limit;    // trailers: nobody asks for them
   too_many_ = too_many_ || spans_.size() == kMaxHeaders + 4;  // and the four that begin with a colon
   if (head_bytes_ > limit || too_many_) return head_bytes_ <= 2 * limit;
   const auto at = static_cast<std::uint32_t>(text_.size());
@@ -124,8 +124,7 @@ Error Stream::read_field(std::string_view name, std::string_view value) {
   if (name == "content-length") {
     std::uint64_t n = 0;
     const auto [end, ec] = std::from_chars(value.data(), value.data() + value.size(), n);
-    if (ec != std::errc() || end != value.data() + value.size())
-      return malformed("the content-length is not a number");
+    if (ec != std::errc() || end != value.data() + value.size()) return malformed("the content-length is not a number");
     head_.content_length = n;
   } else if (name == "content-encoding") {
     head_.encoding = head_.encoding == RequestHead::Encoding::kIdentity ? wire::encoding_of(value)
@@ -223,8 +222,8 @@ Status Stream::append(std::string_view bytes) {
   if (body_.tail().size() < bytes.size()) {
     const std::uint64_t known = head_.content_length.value_or(UINT64_MAX);
     const std::uint64_t wanted = std::max<std::uint64_t>(raw_bytes_, std::max(kFirstBodyBytes, 2 * body_.size()));
-    MAYFLY_TRY(session_.core_->grow(body_, std::min(known == UINT64_MAX ? std::max(raw_bytes_, wanted) : known,
-                                                    std::max(wanted, raw_bytes_))));
+    MAYFLY_TRY(session_.core_->grow(
+        body_, std::min(known == UINT64_MAX ? std::max(raw_bytes_, wanted) : known, std::max(wanted, raw_bytes_))));
   }
   body_.append(bytes);
   return Ok{};
@@ -232,8 +231,7 @@ Status Stream::append(std::string_view bytes) {
 
 Status Stream::start_inflater() {
   using Format = wire::Inflater::Format;
-  auto made =
-      wire::Inflater::create(head_.encoding == RequestHead::Encoding::kGzip ? Format::kGzip : Format::kZlib);
+  auto made = wire::Inflater::create(head_.encoding == RequestHead::Encoding::kGzip ? Format::kGzip : Format::kZlib);
   if (!made.ok()) return std::move(made.error());
   inflater_ = std::move(*made);
   return Ok{};

@@ -26,7 +26,7 @@ class Session;
 
 class Stream final : private BodyReader, private ResponseWriter {
  public:
-  static constexpr std::size_t kMaxHeaders = 100;  // as HTTP/1
+  static constexpr std::size_t kMaxHeaders = 100;        // as HTTP/1
   static constexpr std::size_t kPieceBytes = 64 * 1024;  // of an answer in pieces, not sent yet, that stop its writer
 
   explicit Stream(Session& session) : session_(session) {}
@@ -122,7 +122,7 @@ class Stream final : private BodyReader, private ResponseWriter {
   bool head_request_ = false;
   bool submitted_ = false;
   bool running_ = false;
-  bool closed_ = false;  // nghttp2 does not know it any more
+  bool closed_ = false;            // nghttp2 does not know it any more
   std::uint64_t progress_ns_ = 0;  // of the answer, coarse
   OneShot<Ok>* reader_ = nullptr;
   OneShot<Ok>* writer_ = nullptr;

@@ -28,6 +28,7 @@ class TestHandler final : public HttpHandler {
     if (request.head->query == "due") policy.deadline_ns = request.received_ns + 1'000'000;
     if (path == "/denied") {
       cookie = nullptr;
+      ++denied;
       policy.refuse = Error{Code::kUnauthenticated, "no_key", "denied"};
       policy.refuse_headers = "X-Why: key\r\n";
     }
@@ -101,7 +102,7 @@ class TestHandler final : public HttpHandler {
   std::uint64_t max_bytes = 8 << 20;
   std::string piece = "piece";
   int pieces = 2;
-  int heads = 0, handled = 0, waiting = 0, aborted = 0, cancelled = 0, written = 0;
+  int heads = 0, handled = 0, denied = 0, waiting = 0, aborted = 0, cancelled = 0, written = 0;
 };
 
 struct Got {
@@ -109,7 +110,7 @@ struct Got {
   std::string body;
   std::vector<std::string> interim;  // statuses 1xx
   int data_frames = 0;
-  bool ended = false;   // END_STREAM came
+  bool ended = false;  // END_STREAM came
   bool closed = false;
   std::uint32_t code = 0;  // of the close
   std::string text() const {
@@ -131,7 +132,7 @@ class TestPeer {
   std::int32_t post(const std::string& path, const std::string& body, const Fields& extra = {}) {
     return request("POST", path, extra, &body);
   }
-  void exchange();  // until neither has anything to say
+  void exchange();                    // until neither has anything to say
   void raw(std::string_view frames);  // past the client's session, then exchange()
   void sweep(std::uint64_t ns_later);
   Got& got(std::int32_t id) { return got_[id]; }
@@ -147,8 +148,8 @@ class TestPeer {
   std::int64_t goaway = -1;
   std::vector<std::int32_t> goaway_last;
   std::vector<std::string> log;
-  std::size_t sent_bytes = 0;   // by the server
-  bool takes = true;            // whether the client reads what the server sends
+  std::size_t sent_bytes = 0;  // by the server
+  bool takes = true;           // whether the client reads what the server sends
   asio::io_context io{1};
   TestHandler handler{io.get_executor()};
   std::shared_ptr<wire::Core> core;

@@ -59,9 +59,10 @@ struct TestPeer::Calls {
 };
 
 TestPeer::TestPeer(wire::Limits limits, std::int32_t window)
-    : core(std::make_shared<wire::Core>(
-          io.get_executor(), limits, handler,
-          [this](std::string_view event, std::string_view detail) { log.push_back(fmt::format("{} {}", event, detail)); })) {
+    : core(std::make_shared<wire::Core>(io.get_executor(), limits, handler,
+                                        [this](std::string_view event, std::string_view detail) {
+                                          log.push_back(fmt::format("{} {}", event, detail));
+                                        })) {
   core->tick();
   session = std::make_shared<Session>(core, true);
   nghttp2_session_callbacks* callbacks = nullptr;

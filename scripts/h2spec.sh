@@ -1,7 +1,8 @@
 #!/bin/bash
 # h2spec.sh fetch: builds h2spec, the conformance suite of HTTP/2, into $MAYFLY_DEPS/bin (default .deps/bin), from the
 #   Go modules that scripts/h2spec/go.sum pins. Does nothing if it is there.
-# h2spec.sh run ADDRESS:PORT PATH [FLAG...]: all its cases, strict, against a server; PATH takes a POST with a body. Exit 0
+# h2spec.sh run ADDRESS:PORT PATH [FLAG...]: all its cases, strict, against a server; PATH takes GET and POST
+#   and waits for their bodies: an early refusal is an answer too, but not one that the cases expect. Exit 0
 #   if nothing fails but the one deliberate exception: 3.5/2, "invalid connection preface", since on a port that speaks
 #   HTTP/1.1 too, bytes that are no preface are an HTTP/1.1 request, and get its answer 400 before the connection closes.
 set -euo pipefail

@@ -11,12 +11,15 @@ inline constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\
 
 class Incoming final : public wire::Member {
  public:
-  enum class Speaks : std::uint8_t { kHttp1, kHttp2, kNothing };
+  enum class Speaks : std::uint8_t { kHttp1, kHttp2, kTlsNotServed, kNothing };
 
   Incoming(Listener& listener, wire::Stream stream)
       : listener_(listener), stream_(std::move(stream)), place_(*listener.core, this) {}
-  // kNothing: it closed, or sent nothing in time.
+  // Does the handshake where the client speaks TLS. kNothing: it closed, or sent nothing in time.
   Task<Speaks> listen();
+  // Sends `answer`, as far as the kernel takes it at once, and reads the client's bytes to their end for a short time:
+  // closing with unread ones would destroy the answer on its way.
+  Task<Ok> refuse(std::string_view answer);
   wire::Stream& stream() { return stream_; }
   wire::Buffer& read() { return read_; }
   std::uint64_t head_deadline() const { return deadline_; }
@@ -29,6 +32,8 @@ class Incoming final : public wire::Member {
   void client_gone() override {}
 
  private:
+  Task<Speaks> listen_secure();
+  Task<Speaks> read_first();
   Listener& listener_;
   wire::Stream stream_;
   wire::Place place_;

@@ -15,12 +15,15 @@ struct Listener {
   Listener(Executor ex, Server::Options o, HttpHandler& handler)
       : core(std::make_shared<wire::Core>(ex, o.limits, handler, o.log)),
         options(std::move(o)),
+        tls(options.tls),
         acceptor(ex),
         sweep_timer(ex),
         watch_timer(ex),
         accept_timer(ex) {}
   const std::shared_ptr<wire::Core> core;
   const Server::Options options;
+  std::shared_ptr<const TlsContext> tls;
+  bool told_of_tls = false;  // in the log: a client speaks TLS where there is none
   Acceptor acceptor;
   std::uint16_t port = 0;
   Timer sweep_timer;

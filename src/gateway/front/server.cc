@@ -58,7 +58,7 @@ Task<Ok> watch_clients(std::shared_ptr<Listener> listener) {
   co_return Ok{};
 }
 
-// One try to say why, without waiting; then closed.
+// One try to say why, without waiting; then closed. A client that speaks TLS or HTTP/2 sees a connection that closes.
 void turn_away(wire::Core& core, wire::Socket& socket) {
   Response response;
   core.handler.render_error(
@@ -155,6 +155,8 @@ void Server::start() {
   asio::co_spawn(executor, sweep(listener_), asio::detached);
   asio::co_spawn(executor, watch_clients(listener_), asio::detached);
 }
+
+void Server::replace_tls(std::shared_ptr<const TlsContext> tls) { listener_->tls = std::move(tls); }
 
 Task<Ok> Server::drain(TimePoint deadline) {
   std::shared_ptr<Listener> listener = listener_;

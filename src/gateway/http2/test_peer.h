@@ -28,6 +28,7 @@ class TestHandler final : public HttpHandler {
     if (request.head->query == "due") policy.deadline_ns = request.received_ns + 1'000'000;
     if (path == "/denied") {
       cookie = nullptr;
+      ++denied;
       policy.refuse = Error{Code::kUnauthenticated, "no_key", "denied"};
       policy.refuse_headers = "X-Why: key\r\n";
     }
@@ -101,7 +102,7 @@ class TestHandler final : public HttpHandler {
   std::uint64_t max_bytes = 8 << 20;
   std::string piece = "piece";
   int pieces = 2;
-  int heads = 0, handled = 0, waiting = 0, aborted = 0, cancelled = 0, written = 0;
+  int heads = 0, handled = 0, denied = 0, waiting = 0, aborted = 0, cancelled = 0, written = 0;
 };
 
 struct Got {

@@ -29,8 +29,8 @@ Status run_once(const Ort& ort, const Session& s, const OrtValue* input) {
 
 }  // namespace
 
-Result<Latencies> run_floor(const std::string& library, const std::string& model, const Shape& shape,
-                            std::size_t warmup, std::size_t count) {
+Result<Report> run_floor(const std::string& library, const std::string& model, const Shape& shape, std::size_t warmup,
+                         std::size_t count) {
   std::ifstream file(model, std::ios::binary);
   if (!file) return make_error(Code::kNotFound, "model_not_found", "cannot read model \"{}\"", model);
   const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
@@ -46,13 +46,14 @@ Result<Latencies> run_floor(const std::string& library, const std::string& model
   auto input = ort.tensor_over(memory->get(), Dtype::kFp32, shape, std::as_writable_bytes(std::span(data)));
   if (!input.ok()) return std::move(input.error());
   for (std::size_t i = 0; i < warmup; ++i) MAYFLY_TRY(run_once(ort, *session, input->get()));
-  Latencies result;
-  result.us.reserve(count);
+  Report result;
+  auto& us = result.us[static_cast<std::size_t>(Outcome::kOk)];
+  us.reserve(count);
   const std::uint64_t begin = now_ns();
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint64_t start = now_ns();
     MAYFLY_TRY(run_once(ort, *session, input->get()));
-    result.us.push_back(static_cast<double>(now_ns() - start) / 1e3);
+    us.push_back(static_cast<float>(static_cast<double>(now_ns() - start) / 1e3));
   }
   result.seconds = static_cast<double>(now_ns() - begin) / 1e9;
   return result;

@@ -1,6 +1,7 @@
 #!/bin/bash
-# The tree checks itself: the layer rules (a folder includes only folders below it), who may see Asio and OpenSSL, the size of
-# source files, and that no registry's host name and no path of one machine stands in a file. Prints each offence; exit 1 if any.
+# The tree checks itself: the layer rules (a folder includes only folders below it), who may see Asio, OpenSSL and libprotobuf,
+# the size of source files, and that no registry's host name and no path of one machine stands in a file. Prints each offence;
+# exit 1 if any.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -73,6 +74,7 @@ check_names() {
 check_layers
 only_in async '^[ \t]*#[ \t]*include[ \t]*<(boost/)?asio' Asio
 only_in crypto '^[ \t]*#[ \t]*include[ \t]*<openssl/' OpenSSL
+only_in gateway/grpc '^[ \t]*#[ \t]*include[ \t]*(<google/protobuf/|".*[.]pb[.]h")' libprotobuf
 check_sizes
 check_names
 if [ "$offences" -gt 0 ]; then

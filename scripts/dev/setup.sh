@@ -4,10 +4,10 @@
 source "$(dirname "$0")/lib.sh"
 
 packages=(clang-19 lld-19 libclang-rt-19-dev clang-format-19 cmake ninja-build ccache pkg-config dpkg-dev
-  libboost1.81-dev libssl-dev libsqlite3-dev libseccomp-dev libsimdjson-dev libfmt-dev
-  libcli11-dev libyaml-cpp-dev libstb-dev libcurl4-openssl-dev libgtest-dev libgmock-dev nlohmann-json3-dev
-  zlib1g-dev python3-venv python3-pip curl ca-certificates git)
-# Any Go that is in PATH will do: it only downloads one module.
+  libboost1.81-dev libnghttp2-dev libprotobuf-dev protobuf-compiler libssl-dev libsqlite3-dev libseccomp-dev
+  libsimdjson-dev libfmt-dev libcli11-dev libyaml-cpp-dev libstb-dev libcurl4-openssl-dev libgtest-dev libgmock-dev nlohmann-json3-dev
+  zlib1g-dev python3-venv python3-pip curl openssl ca-certificates git)
+# Any Go from 1.19 that is in PATH will do: it downloads one module and builds the tools of the tests.
 command -v go >/dev/null || packages+=(golang-go)
 
 missing_packages() {

@@ -6,6 +6,8 @@ need_root test
 bash scripts/check_tree.sh
 verb setup models
 step test-python "Python clients for the end-to-end tests" make_venv "$DEPS/venv-test" "$ROOT/scripts/test-requirements.txt"
+step test-tools "gRPC tools for the end-to-end tests" bash scripts/fetch_tools.sh
+step h2spec "build the conformance suite of HTTP/2" bash scripts/h2spec.sh fetch
 build_preset dev
 build_preset release
 

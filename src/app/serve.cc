@@ -15,9 +15,10 @@
 #include <filesystem>
 
 #include "app/app.h"
+#include "app/tls_files.h"
 #include "control/control.h"
+#include "gateway/front/server.h"
 #include "gateway/gateway.h"
-#include "gateway/http1/server.h"
 #include "launcher/client.h"
 #include "launcher/launcher.h"
 #include "node/node.h"
@@ -126,15 +127,18 @@ Result<std::string> await_launcher(int socket) {
 
 class Server {
  public:
-  Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log)
+  Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log, std::unique_ptr<TlsFiles> tls)
       : options_(o),
+        tls_(std::move(tls)),
         listen_(std::move(listen)),
         runtime_(std::move(runtime)),
         log_fd_(std::move(log)),
         log_(log_fd_.get()),
         keys_(o.require_keys || !listen_.loopback),
         launcher_(io_.get_executor(), std::move(launcher), [this](std::string why) { on_launcher_gone(why); }),
-        signals_(io_.get_executor()) {}
+        signals_(io_.get_executor()),
+        reload_signal_(io_.get_executor()),
+        tls_timer_(io_.get_executor()) {}
   Result<int> run();
   void event(std::string_view name, std::string_view detail);
 
@@ -143,6 +147,8 @@ class Server {
   Task<void> start();
   Task<void> wait_for_end();
   Task<void> flush_log();
+  Task<void> on_reload_signal();
+  Task<void> watch_tls();
   void on_launcher_gone(const std::string& why);
   void fail(const Error& e) {
     failure_ = e;
@@ -150,6 +156,7 @@ class Server {
   }
 
   const ServeOptions& options_;
+  std::unique_ptr<TlsFiles> tls_;  // null: no TLS
   Listen listen_;
   std::string runtime_;
   Fd log_fd_;
@@ -163,8 +170,11 @@ class Server {
   std::unique_ptr<Control> control_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<Gateway> gateway_;
-  std::unique_ptr<http1::Http1Server> http_;
+  std::unique_ptr<front::Server> http_;
   asio::basic_signal_set<Executor> signals_;
+  asio::basic_signal_set<Executor> reload_signal_;
+  Timer tls_timer_;
+  bool reload_tls_ = false;  // asked for by SIGHUP
   std::optional<Error> failure_;
 };
 
@@ -206,10 +216,14 @@ Task<void> Server::start() {
     fail(restored.error());
     co_return;
   }
-  http1::Http1Server::Options o;
+  front::Server::Options o;
   o.address = listen_.address;
   o.port = listen_.port;
-  auto http = http1::Http1Server::create(io_.get_executor(), o, *gateway_);
+  o.log = [this](std::string_view name, std::string_view detail) { event(name, detail); };
+  o.limits.max_streams = options_.max_streams;
+  if (tls_) o.tls = tls_->context();
+  o.allow_plain = options_.tls_allow_plain;
+  auto http = front::Server::create(io_.get_executor(), o, *gateway_);
   if (!http.ok()) {
     fail(http.error());
     co_return;
@@ -218,7 +232,7 @@ Task<void> Server::start() {
   http_->start();
   gateway_->set_ready(true);
   const std::string at = listen_.address.find(':') == std::string::npos ? listen_.address : '[' + listen_.address + ']';
-  event("listening", fmt::format("http://{}:{}", at, http_->port()));
+  event("listening", fmt::format("{}://{}:{}", tls_ ? "https" : "http", at, http_->port()));
 }
 
 Task<void> Server::wait_for_end() {
@@ -244,6 +258,42 @@ Task<void> Server::flush_log() {
   }
 }
 
+// SIGHUP reads the certificate anew; without TLS there is nothing to do, and the server does not end of it.
+Task<void> Server::on_reload_signal() {
+  for (;;) {
+    auto [ec, signal] = co_await reload_signal_.async_wait(use_result);
+    if (ec) co_return;
+    if (!tls_) event("reload", "SIGHUP: there is no certificate to read anew");
+    reload_tls_ = tls_ != nullptr;
+    tls_timer_.cancel();
+  }
+}
+
+// A certificate that can't be used leaves the one before it in use. Each state of the files is told once.
+Task<void> Server::watch_tls() {
+  constexpr auto kPeriod = std::chrono::seconds(2);
+  auto load = [this] { return tls_->load(); };
+  auto look = [this] { return tls_->changed(); };
+  if (auto first = co_await blocking_.run(load); !first.ok()) {
+    event(
+        "tls_reload_impossible",
+        first.error().message + "; in use as read at the start, but changes will not be seen: see docs/production.md");
+  }
+  for (;;) {
+    tls_timer_.expires_after(kPeriod);
+    co_await tls_timer_.async_wait(use_result);
+    const bool asked = std::exchange(reload_tls_, false);
+    if (!asked && !co_await blocking_.run(look)) continue;
+    auto loaded = co_await blocking_.run(load);
+    if (!loaded.ok()) {
+      event("tls_reload_failed", loaded.error().message + "; the certificate before it stays in use");
+      continue;
+    }
+    if (http_) http_->replace_tls(tls_->context());
+    event("tls_reloaded", options_.tls_cert);
+  }
+}
+
 Result<int> Server::run() {
   MAYFLY_TRY(open_store());
   ControlOptions c;
@@ -262,6 +312,9 @@ Result<int> Server::run() {
   asio::co_spawn(io_, start(), asio::detached);
   asio::co_spawn(io_, wait_for_end(), asio::detached);
   asio::co_spawn(io_, flush_log(), asio::detached);
+  reload_signal_.add(SIGHUP);
+  asio::co_spawn(io_, on_reload_signal(), asio::detached);
+  if (tls_) asio::co_spawn(io_, watch_tls(), asio::detached);
   io_.run();
   log_.close();
   if (failure_) return std::move(*failure_);
@@ -289,10 +342,19 @@ Result<int> serve_or_error(const ServeOptions& o) {
   if (!launcher.ok()) return launcher.error();
   auto runtime = await_launcher(launcher->get());
   if (!runtime.ok()) return runtime.error();
-  MAYFLY_TRY(confine_server(o.data_dir.c_str(), *uid));
+  // After the fork, so that neither launcher nor sandboxes have ever held the key.
+  std::unique_ptr<TlsFiles> tls;
+  if (!o.tls_cert.empty()) {
+    auto opened = TlsFiles::open(o.tls_cert, o.tls_key);
+    if (!opened.ok()) return opened.error();
+    tls = std::move(*opened);
+  }
+  MAYFLY_TRY(confine_server(o.data_dir.c_str(), *uid,
+                            tls ? std::span<const ReadOnlyFolder>(tls->folders()) : std::span<const ReadOnlyFolder>()));
+  if (tls) tls->confined();
   // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them
   // down.
-  auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log));
+  auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log), std::move(tls));
   server->event("isolation", isolation);
   return server->run();
 }

@@ -1,5 +1,5 @@
-// Tells whoever works for a caller that the caller has gone. One reactor; not thread-safe. Owner: the transport, one for
-// each request, longer than its handler runs. Whoever waits for something listens meanwhile (CancelScope).
+// Tells whoever works for a caller that the caller has gone. One reactor; not thread-safe. Owner: the transport, one
+// for each request, longer than its handler runs. Whoever waits for something listens meanwhile (CancelScope).
 #pragma once
 #include <utility>
 

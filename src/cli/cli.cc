@@ -26,6 +26,7 @@ void build_app(CLI::App& app, Context& ctx) {
   app.require_subcommand(1);
   app.add_option("--server", ctx.server, "address of the server [http://127.0.0.1:8080] (MAYFLY_SERVER)");
   app.add_option("--key", ctx.key, "API key (MAYFLY_KEY); both may be in ~/.config/mayfly/config.yaml");
+  app.add_option("--ca-file", ctx.ca_file, "authorities of an https:// server, PEM [the system's] (MAYFLY_CA_FILE)");
   app.add_option("-o,--output", ctx.output, "table or json")->check(CLI::IsMember({"table", "json"}));
   app.set_version_flag("--version", MAYFLY_VERSION);
   add_serve(app, ctx);
@@ -50,7 +51,8 @@ Result<std::unique_ptr<Client>> open_client(const Context& ctx) {
     const char* v = std::getenv(name);
     return std::string(v ? v : "");
   };
-  auto c = resolve_connection({ctx.server, ctx.key}, {env("MAYFLY_SERVER"), env("MAYFLY_KEY")},
+  auto c = resolve_connection({ctx.server, ctx.key, ctx.ca_file},
+                              {env("MAYFLY_SERVER"), env("MAYFLY_KEY"), env("MAYFLY_CA_FILE")},
                               default_config_path(env("XDG_CONFIG_HOME"), env("HOME")));
   if (!c) return std::move(c.error());
   return Client::create(std::move(*c));

@@ -107,6 +107,12 @@ Error transport_error(CURLcode code, const std::string& server, const char* deta
                       "or MAYFLY_SERVER",
                       server, what);
   }
+  if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
+    return make_error(Code::kUnavailable, "server_not_trusted",
+                      "the server at {} is not trusted ({}); name the file of its authority with --ca-file or "
+                      "MAYFLY_CA_FILE",
+                      server, what);
+  }
   return make_error(Code::kUnavailable, "server_unreachable", "the exchange with the server at {} failed: {}", server,
                     what);
 }
@@ -191,6 +197,10 @@ Result<Answer> Client::perform(const char* method, const std::string& path, cons
   curl_easy_setopt(h, CURLOPT_WRITEDATA, &answer.body);
   curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(h, CURLOPT_HEADERDATA, &answer.headers);
+  if (!connection_.ca_file.empty()) {
+    curl_easy_setopt(h, CURLOPT_CAINFO, connection_.ca_file.c_str());
+    curl_easy_setopt(h, CURLOPT_CAPATH, nullptr);
+  }
   if (is_loopback(connection_.server)) curl_easy_setopt(h, CURLOPT_NOPROXY, "*");
   const auto start = Clock::now();
   const CURLcode code = curl_easy_perform(h);

@@ -14,8 +14,9 @@
 namespace mayfly::cli {
 
 struct Context {
-  std::string server;  // --server, empty if not given
-  std::string key;     // --key
+  std::string server;   // --server, empty if not given
+  std::string key;      // --key
+  std::string ca_file;  // --ca-file
   std::string output = "table";
   ServeFunction serve = nullptr;
   DoctorFunction doctor = nullptr;

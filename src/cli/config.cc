@@ -25,9 +25,11 @@ Result<Connection> read_config(const std::string& path) {
         c.server = entry.second.as<std::string>();
       } else if (name == "key") {
         c.key = entry.second.as<std::string>();
+      } else if (name == "ca_file") {
+        c.ca_file = entry.second.as<std::string>();
       } else {
         return invalid("invalid_config", "{}: unknown setting \"{}\"{}", path, name,
-                       suggestion(name, {"server", "key"}));
+                       suggestion(name, {"server", "key", "ca_file"}));
       }
     }
   } catch (const std::exception& e) {
@@ -63,6 +65,7 @@ Result<Connection> resolve_connection(const Connection& flags, const Connection&
   if (!server) return std::move(server.error());
   c.server = std::move(*server);
   c.key = !flags.key.empty() ? flags.key : env.key;
+  c.ca_file = !flags.ca_file.empty() ? flags.ca_file : !env.ca_file.empty() ? env.ca_file : file->ca_file;
   if (c.key.empty() && !file->key.empty()) {
     bool same = file->server.empty();
     if (!same) {

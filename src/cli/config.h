@@ -10,8 +10,9 @@
 namespace mayfly::cli {
 
 struct Connection {
-  std::string server;  // "http://host:port", no slash at its end
-  std::string key;     // empty: none
+  std::string server;        // "http://host:port", no slash at its end
+  std::string key;           // empty: none
+  std::string ca_file = {};  // PEM of the authorities that https:// servers are checked against; empty: the system's
 };
 
 std::string default_config_path(const std::string& xdg_config_home, const std::string& home);

@@ -43,6 +43,8 @@ void add_deploy(CLI::App& app, Context& ctx) {
   cmd->add_option("--timeout", f.timeout, "longest time of a request: 30s");
   cmd->add_option("--queue", f.queue, "most waiting requests");
   cmd->add_option("--max-request", f.max_request, "largest request: 32Mi");
+  cmd->add_option("--batch-max", f.batch_max, "rows of several requests run together; 1: never");
+  cmd->add_option("--batch-delay", f.batch_delay, "how long an idle instance waits for more rows: 500us");
   cmd->add_option("--max-response", f.max_response, "largest answer: 32Mi");
   cmd->add_option("--labels", f.labels_file, "file of class labels: JSON object or array, or one a line");
   cmd->add_option("--top", f.top, "classes in an answer");

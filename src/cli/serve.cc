@@ -25,8 +25,18 @@ void add_serve(CLI::App& app, Context& ctx) {
   cmd->add_option("--max-package", o->max_package_bytes, "largest model [4Gi]")->transform(bytes);
   cmd->add_option("--tenant-quota", o->tenant_quota_bytes, "models of one tenant together [64Gi]")->transform(bytes);
   cmd->add_option("--log-file", o->log_file, "write the log here instead of to stderr");
-  cmd->footer(examples({"mayfly serve", "mayfly serve --listen 0.0.0.0:8080 --data /var/lib/mayfly --user mayfly",
-                        "mayfly serve --listen 127.0.0.1:0 --drain 5s --max-package 512Mi"}));
+  auto* cert = cmd->add_option("--tls-cert", o->tls_cert, "serve HTTPS with this certificate (PEM, then its chain)");
+  auto* key = cmd->add_option("--tls-key", o->tls_key, "its private key (PEM); both are read anew when they change");
+  cert->needs(key);
+  key->needs(cert);
+  cmd->add_flag("--tls-allow-plain", o->tls_allow_plain, "with TLS: serve plain HTTP to other hosts too")->needs(cert);
+  cmd->add_option("--max-streams", o->max_streams, "requests at once on one HTTP/2 connection")
+      ->check(CLI::Range(1U, 10'000U))
+      ->capture_default_str();
+  cmd->footer(examples(
+      {"mayfly serve", "mayfly serve --listen 0.0.0.0:8080 --data /var/lib/mayfly --user mayfly",
+       "mayfly serve --listen 0.0.0.0:8443 --tls-cert /etc/mayfly/tls/tls.crt --tls-key /etc/mayfly/tls/tls.key",
+       "mayfly serve --listen 127.0.0.1:0 --drain 5s --max-package 512Mi"}));
   cmd->callback([&ctx, o, weak] {
     o->require_isolation = !*weak;
     ctx.run = [&ctx, o]() -> Result<int> { return ctx.serve(*o); };

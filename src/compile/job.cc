@@ -42,7 +42,18 @@ Error describe_failure(const LaunchEvent& e, bool refused, bool timed_out, const
   return invalid("compile_failed", "the compile job ended with status {} and no report", WEXITSTATUS(e.wait_status));
 }
 
+constexpr char kRowsIndependent[] = "rows_independent";
+
+bool flag(const nlohmann::json& doc, const char* key) {
+  return doc.is_object() && doc.contains(key) && doc[key].is_boolean() && doc[key].get<bool>();
+}
+
 }  // namespace
+
+bool rows_independent(std::string_view report_json) {
+  auto doc = parse_json_bounded(report_json);
+  return doc.ok() && flag(*doc, kRowsIndependent);
+}
 
 Result<CompileReport> read_report(std::string_view text) {
   auto parsed = parse_json_bounded(text);
@@ -69,6 +80,7 @@ Result<CompileReport> read_report(std::string_view text) {
   report.signature = std::move(*signature);
   if (doc.contains("artefact_bytes") && doc["artefact_bytes"].is_number_unsigned())
     report.artefact_bytes = doc["artefact_bytes"];
+  report.rows_independent = flag(doc, kRowsIndependent);
   doc.erase("ok");
   report.json = doc.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return report;

@@ -22,6 +22,8 @@ void make_key_text(std::string& out, std::string_view tenant, std::string_view n
   out += name;
 }
 
+constexpr std::uint32_t kAutomaticBatch = 32;  // rows, where the owner says nothing
+
 NodeSettings node_settings(const EndpointSettings& s) {
   NodeSettings n;
   n.memory_bytes = s.memory_bytes;
@@ -32,6 +34,7 @@ NodeSettings node_settings(const EndpointSettings& s) {
   n.idle_ms = s.idle_ms;
   n.timeout_ms = s.timeout_ms;
   n.queue = s.queue;
+  n.batch_delay_us = s.batch_delay_us;
   n.max_request_bytes = s.max_request_bytes;
   n.max_response_bytes = s.max_response_bytes;
   return n;
@@ -54,6 +57,22 @@ Status set_image(const ImageInput& image, const Signature& sig, TransformConfig&
     t.mean[i] = image.mean[i];
     t.scale[i] = image.scale[i];
   }
+  return Ok{};
+}
+
+// Rows are joined only where the deploy has tried that they do not influence each other.
+Status set_batch(const EndpointSettings& s, const CompileReport& report, Version& v) {
+  if (s.batch_max > 1 && !report.rows_independent) {
+    return invalid(
+        "batch_not_possible",
+        "batch.max is {}, but requests to this model can't be joined: {}; set batch.max to 1 or leave it out",
+        s.batch_max,
+        has_batch_dimension(report.signature)
+            ? "its rows influence each other, as a run of three rows showed"
+            : "its inputs and outputs don't have a free first dimension and otherwise fixed inputs");
+  }
+  v.settings.batch_max = s.batch_max != 0 ? s.batch_max : report.rows_independent ? kAutomaticBatch : 1;
+  v.batch = plan_batch(v.signature, v.settings.batch_max, v.settings.max_request_bytes, v.settings.max_response_bytes);
   return Ok{};
 }
 
@@ -118,6 +137,7 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
   v->signature = report.signature;
   v->settings = node_settings(settings);
   v->artefact_path = artefacts_.path(row.package);
+  MAYFLY_TRY(set_batch(settings, report, *v));
   if (settings.image) MAYFLY_TRY(set_image(*settings.image, report.signature, v->transform));
   if (settings.classes) MAYFLY_TRY(set_classes(*settings.classes, report.signature, v->transform));
   auto served = std::make_shared<ServedVersion>();
@@ -130,6 +150,7 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
 }
 
 void Control::put(const EndpointPtr& e, ServedPtr served) {
+  ++changes_;
   if (e->live) node_->retire(*e->live->version);
   e->versions[served->version->number] = served;
   e->live = std::move(served);
@@ -210,7 +231,9 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
   auto refused = [&](std::string_view why) {
     return invalid("trial_failed", "\"{}\" was not deployed: its trial run failed: {}", row.endpoint, why);
   };
-  auto lease = co_await node_->acquire(version, deadline);
+  Ask ask;
+  ask.deadline_ns = deadline;
+  auto lease = co_await node_->acquire(version, ask);
   Status status = Ok{};
   if (!lease.ok()) {
     status = lease.error();  // nothing of the version has run yet
@@ -225,7 +248,7 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
     }
     if (status.ok()) {
       SlotResult result;
-      const CallOutcome outcome = co_await lease->run(rq, result, deadline);
+      const CallOutcome outcome = co_await lease->run(rq, result, deadline, nullptr);
       // Zeros need not suit a model (the compile job tried more than one shape): only a sample's answer counts.
       if (!outcome.status.ok()) {
         const Error& e = outcome.status.error();
@@ -249,6 +272,7 @@ Task<Status> Control::remove(std::string tenant, std::string name) {
   auto drop = [this, &tenant, &name] { return store_.delete_endpoint(tenant, name); };
   if (auto st = co_await blocking_.run(drop); !st.ok()) co_return st.error();
   endpoints_.erase(key);
+  ++changes_;
   std::vector<std::string> packages;
   for (const auto& [n, v] : e->versions) {
     node_->retire(*v->version);
@@ -274,7 +298,7 @@ Task<ServedPtr> Control::restore_version(VersionRow row) {
       co_return nullptr;
     }
   }
-  auto served = serve(row, *settings, CompileReport{*signature, row.report_json, 0});
+  auto served = serve(row, *settings, CompileReport{*signature, row.report_json, 0, rows_independent(row.report_json)});
   co_return served.ok() ? *served : nullptr;
 }
 

@@ -71,6 +71,7 @@ class Control final : public NodeObserver {
     return artefacts_.accept(upload, std::move(tenant));
   }
   const ControlOptions& options() const { return options_; }
+  std::uint64_t changes() const { return changes_; }  // of the route table so far
 
   void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
                          std::string_view detail) override;
@@ -99,6 +100,7 @@ class Control final : public NodeObserver {
   mutable std::string lookup_;                              // reused, so that a look-up allocates nothing
   Turns turns_;                                             // by key(tenant, name): commit and route, or remove
   int deploys_ = 0;
+  std::uint64_t changes_ = 1;
 };
 
 }  // namespace mayfly

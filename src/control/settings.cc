@@ -42,6 +42,7 @@ struct Scale {
 // From small to large; printing takes the largest that divides the value.
 constexpr Scale kByteScales[] = {{"", 1}, {"Ki", kKi}, {"Mi", kMi}, {"Gi", kGi}};
 constexpr Scale kTimeScales[] = {{"ms", 1}, {"s", kSecond}, {"m", kMinute}, {"h", kHour}};
+constexpr Scale kShortTimeScales[] = {{"us", 1}, {"ms", 1000}, {"s", 1000 * 1000}};
 constexpr Scale kCpuScales[] = {{"m", 1}, {"", 1000}};
 constexpr Scale kCountScales[] = {{"", 1}};
 
@@ -285,6 +286,10 @@ const Setting kSettings[] = {
      "Time a request may take, waiting and cold start included."},
     {"queue", kNumber, kCountScales, &S::queue, 0, 100'000, "", parse_field, print_field,
      "Requests that may wait for an instance, per version; further ones are refused with 429."},
+    {"batch.max", kNumber, kCountScales, &S::batch_max, 0, 1024, "", parse_field, print_field,
+     "Rows of several requests that are run together. 1: never; 0: up to 32 where the deploy found that rows do not influence each other."},
+    {"batch.delay", "a time in us, ms or s", kShortTimeScales, &S::batch_delay_us, 0, 10'000'000, "", parse_field, print_field,
+     "How long an idle instance waits for more rows at most, when requests come fast enough for it."},
     {"max_request", kBytes, kByteScales, &S::max_request_bytes, kKi, kGi, "", parse_field, print_field,
      "Size of the input tensors of one request."},
     {"max_response", kBytes, kByteScales, &S::max_response_bytes, kKi, kGi, "", parse_field, print_field,

@@ -36,6 +36,8 @@ struct EndpointSettings {
   std::uint64_t idle_ms = 10'000;                  // idle: "10s" (ms s m h), 0 … 24h
   std::uint64_t timeout_ms = 30'000;               // timeout: 1ms … 1h
   std::uint32_t queue = 1024;                      // waiting requests per version: 0 … 100000
+  std::uint32_t batch_max = 0;                     // batch.max: 0 (auto) … 1024 rows of several requests in one run
+  std::uint64_t batch_delay_us = 0;                // batch.delay: 0 … 10s, that an idle instance waits for more rows
   std::uint64_t max_request_bytes = 32ULL << 20;   // max_request: 1Ki … 1Gi (tensors of one request)
   std::uint64_t max_response_bytes = 32ULL << 20;  // max_response
   std::string sample_json;  // sample: {inputs: […]}, a request to try each new version with; empty: zeros

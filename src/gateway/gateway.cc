@@ -1,11 +1,13 @@
-#include "gateway/gateway.h"
+#include "gateway/predict.h"
+
+#include "base/text.h"
 
 #include <algorithm>
 #include <charconv>
 
 #include "crypto/hash.h"
+#include "gateway/grpc/status.h"
 #include "gateway/origin.h"
-#include "tensor/json.h"
 
 namespace mayfly {
 namespace {
@@ -14,13 +16,6 @@ constexpr std::uint64_t kSmallBody = 1 << 20;  // admin requests; specifications
 constexpr std::uint64_t kSpecBody = 64 << 20;
 constexpr std::size_t kMaxRequestId = 128;
 constexpr std::uint64_t kAdminBodyNs = 60'000'000'000;  // for the body of an admin request; uploads take their time
-
-std::string_view next_segment(std::string_view& rest) {
-  const auto slash = rest.find('/');
-  const std::string_view segment = rest.substr(0, slash);
-  rest = slash == std::string_view::npos ? std::string_view() : rest.substr(slash + 1);
-  return segment;
-}
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -54,58 +49,6 @@ Error wrong_method(std::string_view method, std::string_view path) {
                     path);
 }
 
-// Which methods a route takes, as the header Allow says it.
-std::string_view allowed_methods(Route route) {
-  switch (route) {
-    case Route::kInfer:
-    case Route::kPackages:
-    case Route::kVersions:
-      return "POST";
-    case Route::kPredictions:
-      return "POST, PUT";  // curl -T sends PUT
-    case Route::kKeys:
-      return "GET, POST";
-    case Route::kKey:
-      return "DELETE, PATCH";
-    case Route::kEndpoint:
-      return "GET, DELETE";
-    default:
-      return "GET, HEAD";
-  }
-}
-
-bool method_fits(Route route, std::string_view method) {
-  std::string_view allowed = allowed_methods(route);
-  for (;;) {
-    const auto comma = allowed.find(", ");
-    if (allowed.substr(0, comma) == method) return true;
-    if (comma == std::string_view::npos) return false;
-    allowed.remove_prefix(comma + 2);
-  }
-}
-
-Scope needed_scope(const RequestContext& c) {
-  switch (c.route) {
-    case Route::kPackages:
-    case Route::kVersions:
-    case Route::kEndpoints:
-    case Route::kInstances:
-    case Route::kEndpointLogs:
-    case Route::kEndpoint:
-      return kDeploy;
-    case Route::kKeys:
-    case Route::kKey:
-    case Route::kMetrics:
-      return kAdmin;
-    default:
-      return kInvoke;
-  }
-}
-
-bool is_public(Route r) {
-  return r == Route::kLive || r == Route::kReady || r == Route::kServerInfo || r == Route::kOpenApi;
-}
-
 }  // namespace
 
 Gateway::Gateway(GatewayOptions options, Control& control, Node& node, KeyRing& keys, Store& store,
@@ -136,28 +79,14 @@ void Gateway::give_back(RequestContext* c) {
   c->endpoint.reset();
   c->served.reset();
   c->phases = {};
+  c->grpc.method = nullptr;
+  c->cancel = nullptr;
+  c->priority = 0;
   free_contexts_.push_back(c);
 }
 
 void Gateway::on_abort(void* cookie) {
   if (cookie != nullptr) give_back(static_cast<RequestContext*>(cookie));
-}
-
-void Gateway::render_error(const Error& error, const RequestHead* head, Response& rs) {
-  static_cast<void>(head);
-  render_error(error, rs);
-}
-
-void Gateway::render_error(const Error& error, Response& rs) {
-  rs.status = error.reason == "body_timeout" ? 408 : http_status(error);
-  rs.content_type = "application/json";
-  rs.body.assign("{\"error\":");
-  append_json_string(rs.body, error.message);
-  rs.body += '}';
-  fmt::format_to(std::back_inserter(rs.headers), "Mayfly-Reason: {}\r\n", error.reason);
-  if (rs.status == 429 || rs.status == 503)
-    fmt::format_to(std::back_inserter(rs.headers), "Retry-After: {}\r\n", error.retry_after_s);
-  if (rs.status == 401) rs.headers += "WWW-Authenticate: Bearer\r\n";
 }
 
 Status Gateway::find_endpoint(RequestContext& c, std::string_view version) {
@@ -180,122 +109,54 @@ Status Gateway::find_endpoint(RequestContext& c, std::string_view version) {
   return Ok{};
 }
 
-// rest: what follows /v2/models/
-Status Gateway::resolve_model(std::string_view rest, RequestContext& c) {
-  const std::string_view whole = rest;
-  percent_decode(next_segment(rest), c.name);
-  std::string_view version;
-  if (rest.substr(0, 9) == "versions/") {
-    rest.remove_prefix(9);
-    version = next_segment(rest);
-  }
-  if (rest.empty())
-    c.route = Route::kModelMetadata;
-  else if (rest == "ready")
-    c.route = Route::kModelReady;
-  else if (rest == "infer")
-    c.route = Route::kInfer;
-  else
-    return no_route(whole);
-  return find_endpoint(c, version);
-}
-
-// rest: what follows /admin/v1/
-Status Gateway::resolve_admin(std::string_view rest, RequestContext& c) {
-  const std::string_view whole = rest;
-  const std::string_view kind = next_segment(rest);
-  if (kind == "packages" && rest.empty())
-    c.route = Route::kPackages;
-  else if (kind == "instances" && rest.empty())
-    c.route = Route::kInstances;
-  else if (kind == "endpoints" && rest.empty())
-    c.route = Route::kEndpoints;
-  else if (kind == "keys" && rest.empty())
-    c.route = Route::kKeys;
-  else if (kind == "keys" || kind == "endpoints") {
-    percent_decode(next_segment(rest), c.name);
-    if (kind == "keys" && rest.empty())
-      c.route = Route::kKey;
-    else if (kind == "endpoints" && rest.empty())
-      c.route = Route::kEndpoint;
-    else if (kind == "endpoints" && rest == "versions")
-      c.route = Route::kVersions;
-    else if (kind == "endpoints" && rest == "logs")
-      c.route = Route::kEndpointLogs;
-    else
-      return no_route(whole);
-  } else {
-    return no_route(whole);
-  }
-  if (c.route == Route::kEndpoint || c.route == Route::kEndpointLogs) return find_endpoint(c, "");
-  return Ok{};
-}
-
-Status Gateway::resolve(const RequestHead& head, RequestContext& c) {
-  std::string_view path = head.path;
-  auto under = [&](std::string_view prefix) {
-    if (path.substr(0, prefix.size()) != prefix) return false;
-    path.remove_prefix(prefix.size());
-    return true;
-  };
-  if (path == "/v2" || path == "/v2/")
-    c.route = Route::kServerInfo;
-  else if (path == "/v2/health/live")
-    c.route = Route::kLive;
-  else if (path == "/v2/health/ready")
-    c.route = Route::kReady;
-  else if (path == "/v2/models" || path == "/v2/models/")
-    c.route = Route::kModelList;
-  else if (path == "/metrics")
-    c.route = Route::kMetrics;
-  else if (path == "/openapi.json")
-    c.route = Route::kOpenApi;
-  else if (under("/v2/models/"))
-    return resolve_model(path, c);
-  else if (under("/admin/v1/"))
-    return resolve_admin(path, c);
-  else if (under("/predictions/")) {
-    c.route = Route::kPredictions;
-    percent_decode(next_segment(path), c.name);
-    return find_endpoint(c, path);
-  } else {
-    return no_route(head.path);
-  }
-  return Ok{};
+Status Gateway::resolve(const RequestHead& head, const RouteMatch& match, RequestContext& c) {
+  if (match.spec == nullptr) return no_route(head.path);
+  percent_decode(match.name, c.name);
+  percent_decode(match.part, c.part);
+  if (!match.method_fits) return wrong_method(head.method_text, head.path);
+  if (match.spec->needs == Needs::kNothing) return Ok{};
+  MAYFLY_TRY(find_endpoint(c, match.version));
+  return match.spec->room == Room::kV1 && !match.part.empty() ? find_label(c, c.part) : Ok{};
 }
 
 BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
   BodyPolicy p;
   p.max_bytes = kSmallBody;
   p.deadline_ns = received_ns + kAdminBodyNs;
-  switch (c.route) {
-    case Route::kInfer:
-    case Route::kPredictions: {
-      const NodeSettings& s = c.served->version->settings;
-      // JSON text takes up to about 8 times the space of its numbers.
-      p.max_bytes = std::max<std::uint64_t>(kSmallBody, s.max_request_bytes * (c.route == Route::kInfer ? 8 : 1));
-      c.deadline_ns = p.deadline_ns = received_ns + s.timeout_ms * 1'000'000;
+  if (c.spec->needs == Needs::kPrediction) {
+    const NodeSettings& s = c.served->version->settings;
+    // JSON text takes up to about 8 times the space of its numbers.
+    p.max_bytes =
+        std::max<std::uint64_t>(kSmallBody, s.max_request_bytes * (c.spec->route == Route::kPredictions ? 1 : 8));
+    c.deadline_ns = p.deadline_ns = received_ns + s.timeout_ms * 1'000'000;
+    if (Status st = node_.admit(c.served->version, ask_of(c), received_ns); !st.ok())
+      p.refuse = std::move(st.error());
+    else
       node_.wake(c.served->version);
-      break;
-    }
-    case Route::kPackages:
-      p.max_bytes = control_.options().max_package_bytes;
-      p.streaming = true;
-      p.deadline_ns = 0;
-      break;
-    case Route::kVersions:
-      p.max_bytes = kSpecBody;
-      break;
-    default:
-      break;
+  } else if (c.spec->route == Route::kPackages) {
+    p.max_bytes = control_.options().max_package_bytes;
+    p.streaming = true;
+    p.deadline_ns = 0;
+  } else if (c.spec->route == Route::kVersions) {
+    p.max_bytes = kSpecBody;
   }
   return p;
 }
 
+// A caller's own id where it sends a usable one.
+void Gateway::name_request(const RequestHead& head, RequestContext& c) {
+  const std::string_view id = head.header("x-request-id");
+  c.request_id.clear();
+  if (!id.empty() && id.size() <= kMaxRequestId && printable(id))
+    c.request_id.assign(id);
+  else
+    append_hex16(c.request_id, id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
+}
+
 BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   const RequestHead& head = *request.head;
+  if (grpc::is_grpc(head)) return grpc_on_head(request, cookie);
   RequestContext* c = take_context();
-  c->method = head.method;
   auto refuse = [&](Error e) {
     give_back(c);
     cookie = nullptr;
@@ -311,108 +172,67 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   if (principal.ok() && c->principal.key_id.empty()) {
     if (auto st = check_origin(head); !st.ok()) return refuse(st.error());
   }
-  Status found = resolve(head, *c);
-  const bool route_known = found.ok() || found.error().reason != "no_such_path";
+  const RouteMatch match = match_route(head.method_text, head.path);
+  const bool is_public = match.spec != nullptr && match.spec->scope == kPublic;
   // Who may not ask learns nothing of what there is.
-  if (!principal.ok() && !(route_known && is_public(c->route))) return refuse(principal.error());
-  if (!found.ok()) return refuse(found.error());
-  if (!method_fits(c->route, head.method_text)) {
-    const std::string_view allowed = allowed_methods(c->route);
-    BodyPolicy p = refuse(wrong_method(head.method_text, head.path));
-    p.refuse_headers = fmt::format("Allow: {}\r\n", allowed);
+  if (!principal.ok() && !is_public) return refuse(principal.error());
+  c->spec = match.spec;
+  if (Status found = resolve(head, match, *c); !found.ok()) {
+    BodyPolicy p = refuse(std::move(found.error()));
+    if (match.spec != nullptr && !match.method_fits)
+      p.refuse_headers = fmt::format("Allow: {}\r\n", allowed_methods(*match.spec));
     return p;
   }
-  if (principal.ok() && !is_public(c->route)) {
-    if (auto st = KeyRing::require(c->principal, needed_scope(*c)); !st.ok()) return refuse(st.error());
+  if (!is_public) {
+    if (auto st = KeyRing::require(c->principal, static_cast<Scope>(match.spec->scope)); !st.ok())
+      return refuse(st.error());
   }
-  if (auto st = begin_use(*c, request.received_ns); !st.ok()) return refuse(st.error());
-  const std::string_view id = head.header("x-request-id");
-  if (!id.empty() && id.size() <= kMaxRequestId && printable(id))
-    c->request_id.assign(id);
-  else {
-    c->request_id.clear();
-    fmt::format_to(std::back_inserter(c->request_id), "{:016x}", id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
+  name_request(head, *c);
+  if (match.spec->needs == Needs::kPrediction) {
+    if (auto st = begin_use(*c, request.received_ns); !st.ok()) return refuse(std::move(st.error()));
+  }
+  read_traceparent(head.header("traceparent"), id_base_ + 0xD1B54A32D192ED03ULL * ++id_next_ | 1, c->trace);
+  BodyPolicy policy = policy_of(*c, request.received_ns);
+  if (policy.refuse) {
+    note_refusal(*c, *policy.refuse, request.received_ns);
+    return refuse(std::move(*policy.refuse));
   }
   cookie = c;
-  return policy_of(*c, request.received_ns);
+  return policy;
 }
 
 Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
-  switch (c.route) {
-    case Route::kInfer:
-      co_return co_await infer(rq, c, rs);
-    case Route::kPredictions:
+  if (c.grpc.method != nullptr) {
+    const bool infers = c.grpc.method->rpc == grpc::Rpc::kModelInfer;
+    co_return co_await (infers ? grpc_infer(rq, c, rs) : grpc_call(rq, c, rs));
+  }
+  switch (c.spec->room) {
+    case Room::kOip:
+      co_return co_await oip(rq, c, rs);
+    case Room::kTorchServe:
       co_return co_await predictions(rq, c, rs);
-    case Route::kMetrics:
-      metrics_page(rs);
-      break;
-    case Route::kOpenApi:
-      open_api(rs);
-      break;
-    case Route::kServerInfo:
-    case Route::kLive:
-    case Route::kReady:
-    case Route::kModelList:
-    case Route::kModelMetadata:
-    case Route::kModelReady:
-      oip_page(c, rs);
-      break;
-    default:
+    case Room::kAdmin:
       co_return co_await admin(rq, c, rs);
+    case Room::kV1:
+      co_return co_await v1(rq, c, rs);
+    case Room::kSageMaker:
+    case Room::kPages:
+      if (c.spec->route == Route::kMetrics)
+        metrics_page(rs);
+      else
+        open_api(rs);
   }
   co_return Ok{};
 }
 
 Task<Ok> Gateway::handle(const Request& rq, void* cookie, Response& rs) {
   auto* c = static_cast<RequestContext*>(cookie);
-  fmt::format_to(std::back_inserter(rs.headers), "X-Request-Id: {}\r\n", c->request_id);
+  c->cancel = rq.cancel;
+  c->phases.receive = now_ns() - rq.received_ns;
+  rs.headers.append("X-Request-Id: ").append(c->request_id).append("\r\n");
   co_await dispatch(rq, *c, rs);
   give_back(c);
   co_return Ok{};
-}
-
-// Metrics, the log line and the Server-Timing header: the same numbers in all three.
-void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status) {
-  Phases& p = c.phases;
-  p.total = now_ns() - rq.received_ns;
-  if (!status.ok()) render_error(status.error(), rs);
-  auto ms = [](std::uint64_t ns) { return static_cast<double>(ns) * 1e-6; };
-  EndpointMetrics& m = c.endpoint->metrics;
-  ++m.requests;
-  m.errors += status.ok() ? 0 : 1;
-  m.rejected += rs.status == 429 ? 1 : 0;
-  m.total.add_ns(p.total);
-  m.queue.add_ns(p.queue);
-  if (status.ok()) m.infer.add_ns(p.infer);
-  if (p.cold) {
-    ++m.cold;
-    m.start.add_ns(p.fork + p.map + p.init);
-  }
-  auto header = std::back_inserter(rs.headers);
-  if (p.cold) {
-    fmt::format_to(header,
-                   "Server-Timing: start;desc=cold, queue;dur={:.3f}, fork;dur={:.3f}, map;dur={:.3f}, "
-                   "init;dur={:.3f}, infer;dur={:.3f}, total;dur={:.3f}\r\n",
-                   ms(p.queue), ms(p.fork), ms(p.map), ms(p.init), ms(p.infer), ms(p.total));
-  } else {
-    fmt::format_to(header, "Server-Timing: start;desc=warm, queue;dur={:.3f}, infer;dur={:.3f}, total;dur={:.3f}\r\n",
-                   ms(p.queue), ms(p.infer), ms(p.total));
-  }
-  std::string line;
-  line.reserve(384);
-  auto out = std::back_inserter(line);
-  fmt::format_to(
-      out,
-      R"({{"time":"{}","event":"request","id":"{}","tenant":"{}","key":"{}","endpoint":"{}","version":{},"status":{},)",
-      Log::timestamp(), c.request_id, c.principal.tenant, c.principal.key_id, c.endpoint->name,
-      c.served->version->number_text, rs.status);
-  if (!status.ok()) fmt::format_to(out, R"("reason":"{}",)", status.error().reason);
-  fmt::format_to(
-      out,
-      R"("start":"{}","queue_ms":{:.3f},"fork_ms":{:.3f},"map_ms":{:.3f},"init_ms":{:.3f},"infer_ms":{:.3f},"total_ms":{:.3f},"in_bytes":{},"out_bytes":{}}})",
-      p.cold ? "cold" : "warm", ms(p.queue), ms(p.fork), ms(p.map), ms(p.init), ms(p.infer), ms(p.total),
-      rq.body.size(), rs.body.size());
-  log_.request(c.endpoint->name, std::move(line));
 }
 
 }  // namespace mayfly

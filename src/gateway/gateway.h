@@ -1,7 +1,8 @@
-// Routes requests to the dialects: Open Inference Protocol (oip.cc), /predictions (predictions.cc), admin (admin.cc,
-// admin_keys.cc), metrics and the OpenAPI document (pages.cc). Owner: the server; one reactor. on_head decides
-// everything that does not need the body: who asks, what for, which version, the deadline; it wakes the version before
-// the body arrives.
+// Routes requests (routes.h) to the dialects, one folder each: oip/, v1/, torchserve/, sagemaker/, admin/; gRPC is
+// grpc_calls.cc and grpc_streams.cc upon grpc/; metrics and
+// the OpenAPI document are metrics_page.cc and openapi.cc. Owner: the server; one reactor. on_head decides everything
+// that does not need the body: who asks, what for, which version, the deadline; it wakes the version before the body
+// arrives.
 #pragma once
 #include <memory>
 #include <string>
@@ -9,54 +10,40 @@
 
 #include "async/turns.h"
 #include "control/control.h"
+#include "gateway/grpc/call.h"
+#include "gateway/grpc/pages.h"
 #include "gateway/http.h"
+#include "gateway/routes.h"
 #include "iam/keys.h"
 #include "node/node.h"
 #include "observe/log.h"
+#include "observe/trace_context.h"
 #include "store/packages.h"
 #include "worker_ipc/oip.h"
+#include "worker_ipc/v1.h"
 
 namespace mayfly {
 
-enum class Route : std::uint8_t {
-  kServerInfo,
-  kLive,
-  kReady,
-  kModelList,
-  kModelMetadata,
-  kModelReady,
-  kInfer,
-  kPredictions,
-  kPackages,
-  kEndpoints,
-  kEndpoint,
-  kVersions,
-  kInstances,
-  kEndpointLogs,
-  kKeys,
-  kKey,
-  kMetrics,
-  kOpenApi,
-};
-
-// Routes that run a model: the limits of the caller's key hold for them.
-inline bool is_prediction(Route route) { return route == Route::kInfer || route == Route::kPredictions; }
-
 // What is known of one request. Pooled; handed to handle() as its cookie.
 struct RequestContext {
-  Route route = Route::kServerInfo;
-  Method method = Method::kGet;
+  const RouteSpec* spec = nullptr;
   Principal principal;
   KeyUse key_use;    // of a prediction: counts against its key until the context is given back
   std::string name;  // of the endpoint or key in the path, percent-decoded
+  std::string part;  // what the path names besides, percent-decoded
   EndpointPtr endpoint;
   ServedPtr served;
   std::string request_id;
   std::uint64_t deadline_ns = 0;
+  std::uint64_t priority = 0;  // as sent: 1 is the highest, 0 none
+  TraceContext trace;
+  CancelSignal* cancel = nullptr;  // of the request under way
   Phases phases;
   SlotRequest slot_request;  // private until it is submitted
   SlotResult slot_result;
   InferRequest infer;  // its strings and vectors are reused
+  V1Request v1;
+  grpc::Call grpc;
 };
 
 struct GatewayOptions {
@@ -77,35 +64,50 @@ class Gateway final : public HttpHandler {
  private:
   RequestContext* take_context();
   void give_back(RequestContext* c);
-  static void render_error(const Error& error, Response& response);  // {"error": …}, as most dialects say it
-  Status resolve(const RequestHead& head, RequestContext& c);
-  Status resolve_admin(std::string_view rest, RequestContext& c);
-  Status resolve_model(std::string_view rest, RequestContext& c);
+  Status resolve(const RequestHead& head, const RouteMatch& match, RequestContext& c);
   Status find_endpoint(RequestContext& c, std::string_view version);
-  Status begin_use(RequestContext& c, std::uint64_t received_ns);  // admin_keys.cc
+  static Status find_label(RequestContext& c, std::string_view label);
+  Status begin_use(RequestContext& c, std::uint64_t received_ns);  // admin/keys.cc
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
+  void name_request(const RequestHead& head, RequestContext& c);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
   // One prediction: lease, fill, run, and once more elsewhere if the instance was lost. `fill` parses the body into
   // slot_request and the slot's input region; `print` renders from the slot. Both run with the lease held.
   template <typename Fill, typename Print>
   Task<Status> predict(RequestContext& c, Response& rs, Fill& fill, Print& print);
-  void finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status);
-  Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);        // oip.cc
-  Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);  // predictions.cc
-  void oip_page(RequestContext& c, Response& rs);
-  Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin.cc
+  void finish_predict(const Request& rq, RequestContext& c, Response& rs, const Status& status);  // account.cc
+  void note_refusal(RequestContext& c, const Error& error, std::uint64_t received_ns);
+  Task<Ok> oip(const Request& rq, RequestContext& c, Response& rs);  // oip/
+  Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> v1(const Request& rq, RequestContext& c, Response& rs);  // v1/
+  Task<Ok> v1_predict(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);     // torchserve/
+  Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin/
+  BodyPolicy grpc_on_head(const Request& request, void*& cookie);               // grpc_calls.cc
+  Status grpc_admit(const Request& request, RequestContext& c);
+  std::uint64_t largest_grpc_message();
+  Status grpc_find_model(std::string_view message, std::uint64_t received_ns, RequestContext& c);
+  Task<Ok> grpc_infer(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_call(const Request& rq, RequestContext& c, Response& rs);
+  Status grpc_page(std::string_view message, RequestContext& c, std::string& out);
+  Status grpc_model_page(std::string_view message, RequestContext& c, std::string& out);
+  Result<grpc::Serving> grpc_health(std::string_view service, const Principal& principal) const;
+  Task<Ok> grpc_watch(const Request& rq, RequestContext& c, Response& rs);  // grpc_streams.cc
+  Task<Ok> grpc_reflect(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_infer_stream(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> grpc_answer_in_stream(const Request& rq, RequestContext& c, std::string& frame);
   Task<Ok> admin(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> deploy(const Request& rq, RequestContext& c, Response& rs);
-  Task<Ok> keys(const Request& rq, RequestContext& c, Response& rs);  // admin_keys.cc
+  Task<Ok> keys(const Request& rq, RequestContext& c, Response& rs);  // admin/keys.cc
   void list_keys(RequestContext& c, Response& rs);
   Task<Ok> make_key(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> limit_key(const Request& rq, RequestContext& c, Response& rs);
   void list_endpoints(RequestContext& c, Response& rs);
   void show_endpoint(RequestContext& c, Response& rs);
   void list_instances(RequestContext& c, Response& rs);
-  void metrics_page(Response& rs);  // pages.cc
-  void open_api(Response& rs);
+  void metrics_page(Response& rs);  // metrics_page.cc
+  void open_api(Response& rs);      // openapi.cc
 
   GatewayOptions options_;
   Control& control_;
@@ -117,8 +119,10 @@ class Gateway final : public HttpHandler {
   Log& log_;
   Turns key_turns_;  // who changes the limits of a key: store and memory in the same order
   bool ready_ = false;
+  std::string log_line_;  // reused
   std::uint64_t id_base_ = 0, id_next_ = 0;
-  std::vector<std::unique_ptr<RequestContext>> contexts_;  // all
+  std::uint64_t largest_message_ = 0, largest_message_at_ = 0;  // as of that many changes of the route table
+  std::vector<std::unique_ptr<RequestContext>> contexts_;       // all
   std::vector<RequestContext*> free_contexts_;
 };
 

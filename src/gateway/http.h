@@ -1,4 +1,4 @@
-// HTTP as the handlers see it, whatever the wire (HTTP/1.1 now; HTTP/2 shares everything behind this page).
+// HTTP as the handlers see it, whatever the wire (HTTP/1.1 or HTTP/2).
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -87,6 +87,7 @@ struct Request {
 struct BodyPolicy {
   std::uint64_t max_bytes = 0;
   bool streaming = false;
+  bool may_pause = false;  // HTTP/2, streaming: the client may send nothing for long (a gRPC stream): no body_timeout
   std::uint64_t deadline_ns = 0;  // CLOCK_MONOTONIC: the body is whole by then, or deadline_exceeded; 0: none
   std::optional<Error> refuse;    // answer this at once, without reading the body (401, 404, 413 …)
   std::string refuse_headers;     // of that answer: extra complete lines, as in Response

@@ -4,30 +4,61 @@
 
 namespace mayfly {
 
+inline Ask ask_of(const RequestContext& c) {
+  Ask ask;
+  ask.deadline_ns = c.deadline_ns;
+  ask.cancel = c.cancel;
+  ask.flow = c.principal.flow();
+  ask.weight = c.principal.weight();
+  ask.priority = c.priority;
+  return ask;
+}
+
 template <typename Fill, typename Print>
 Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print& print) {
-  constexpr int kAttempts = 2;
+  constexpr int kAttempts = 2;  // a request that kills its instance shall not kill many
+  constexpr int kLosses = 16;   // instances that ended through no fault of the request
+  int losses = 0;
   Error last;
+  Ask ask = ask_of(c);
   const std::uint64_t asked = now_ns();
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    auto lease = co_await node_.acquire(c.served->version, c.deadline_ns);
+  for (int attempt = 0; attempt < kAttempts;) {
+    auto lease = co_await node_.acquire(c.served->version, ask);
     if (!lease.ok()) co_return lease.error();
     const std::uint64_t granted = now_ns();
-    if (Status filled = fill(*lease); !filled.ok()) {
+    c.phases.queue = granted - asked;
+    Status filled = fill(*lease);
+    // A batch has less room than a slot of its own, and takes only rows.
+    if (lease->joins() && (filled.ok() ? !lease->fits(c.slot_request) : filled.error().reason == "payload_too_large")) {
+      lease->go_alone();
+      filled = fill(*lease);
+    }
+    if (!filled.ok()) {
       lease->discard_input();
       co_return filled;
     }
-    CallOutcome outcome = co_await lease->run(c.slot_request, c.slot_result, c.deadline_ns);
-    if (outcome.instance_lost && !outcome.status.ok()) {
+    const std::uint64_t parsed = now_ns();
+    c.phases.parse = parsed - granted;
+    CallOutcome outcome = co_await lease->run(c.slot_request, c.slot_result, c.deadline_ns, c.cancel);
+    ask.may_join = false;         // whatever went wrong, alone it harms no neighbour and no neighbour harms it
+    if (outcome.apart) continue;  // comes at most once
+    const bool lost = outcome.instance_lost && !outcome.status.ok();
+    const bool blameless = lost && outcome.status.error().reason == "instance_lost" && ++losses <= kLosses;
+    if (!blameless) ++attempt;
+    if (lost) {
       last = outcome.status.error();
-      if (attempt + 1 < kAttempts) ++c.endpoint->metrics.retries;
+      if (attempt < kAttempts) ++c.endpoint->metrics.retries;
       continue;
     }
     if (!outcome.status.ok()) co_return outcome.status.error();
     if (lease->cold()) c.phases = lease->instance().start_phases();
-    c.phases.queue = granted - asked;
+    if (outcome.first) c.endpoint->metrics.rows.add(outcome.rows);
+    c.phases.queue += outcome.waited_ns;
     c.phases.infer = c.slot_result.run_ns;
-    co_return print(*lease, c.slot_result, rs);
+    const std::uint64_t answered = now_ns();
+    Status printed = print(*lease, c.slot_result, rs);
+    c.phases.print = now_ns() - answered;
+    co_return printed;
   }
   co_return last;
 }
@@ -41,6 +72,8 @@ inline Status result_status(const Version& v, const SlotResult& r) {
       return invalid("invalid_input", "{}", r.error_text);
     case SlotStatus::kModelError:
       return make_error(Code::kInternal, "model_error", "{} failed on this input: {}", v.display(), r.error_text);
+    case SlotStatus::kCancelled:
+      return make_error(Code::kCancelled, "cancelled", "the run was cancelled");
     case SlotStatus::kOutputTooLarge:
       return make_error(Code::kOutOfRange, "response_too_large",
                         "the outputs of {} are larger than max_response ({} bytes); raise it", v.display(),

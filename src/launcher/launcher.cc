@@ -235,6 +235,7 @@ void Launcher::on_zygote_gone() {
     set_text(gone.text, "the zygote has ended");
     tell(gone);
   }
+  zygote_.reset();  // with what is queued on it: descriptors that keep a sandbox waiting
   end_processes();
   zygote_ready_ = false;
   if (!start_zygote().ok()) stop_ = true;

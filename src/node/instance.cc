@@ -48,13 +48,18 @@ std::uint64_t used_bytes(const SlotRequest& request) {
   return end;
 }
 
+Error late(const Version& v) {
+  return make_error(Code::kDeadlineExceeded, "deadline_exceeded", "{} did not answer within its deadline", v.display());
+}
+
 Instance::Instance(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner)
     : launcher_(launcher),
       version_(std::move(version)),
       owner_(owner),
       id_(launcher.next_id()),
-      slots_(std::min(version_->settings.concurrency, kMaxSlots)),
-      done_(ex) {}
+      slots_(std::min(std::max(version_->settings.concurrency, version_->batch.max_rows), kMaxSlots)),
+      done_(ex),
+      batch_timer_(ex) {}
 
 Instance::~Instance() { MAYFLY_CHECK(phase_ == InstancePhase::kDead); }
 
@@ -118,11 +123,18 @@ Status Instance::launch() {
   return Ok{};
 }
 
-std::optional<std::uint32_t> Instance::take_slot() {
-  if (free_.empty()) return std::nullopt;
+std::uint32_t Instance::take_slot() {
+  MAYFLY_CHECK(!free_.empty());
   const std::uint32_t slot = free_.back();
   free_.pop_back();
   return slot;
+}
+
+void Instance::give_place() {
+  --held_;
+  if (phase_ == InstancePhase::kDead) return;
+  probe_if_unasked();
+  owner_.on_slot_free(*this);
 }
 
 void Instance::return_slot(std::uint32_t slot, std::uint64_t bytes_used) {
@@ -133,8 +145,6 @@ void Instance::return_slot(std::uint32_t slot, std::uint64_t bytes_used) {
               static_cast<off_t>(arena_.geometry().slot_bytes()));
   }
   free_.push_back(slot);
-  probe_if_unasked();
-  owner_.on_slot_free(*this);
 }
 
 // An instance is ready when it has run the model. Where nobody asks it anything (min, a wake whose request was
@@ -142,17 +152,18 @@ void Instance::return_slot(std::uint32_t slot, std::uint64_t bytes_used) {
 void Instance::probe_if_unasked() {
   const bool has_session = arena_.header().state.load() == static_cast<std::uint32_t>(InstanceState::kReady);
   if (phase_ != InstancePhase::kStarting || !has_session || !running_.empty()) return;
-  const auto slot = take_slot();
-  if (!slot) return;  // leased: its request will be the probe, or return_slot() comes back here
+  if (held_ > 0) return;  // a request will be the probe, or give_place() comes back here
+  hold_place();
   SlotRequest probe;
   probe.kind = RequestKind::kProbe;
-  submit(*slot, probe, nullptr);
+  submit(take_slot(), probe, nullptr);
 }
 
 void Instance::submit(std::uint32_t slot, const SlotRequest& request, Call* call) {
   std::memcpy(&arena_.slot(slot).request, &request,
               offsetof(SlotRequest, inputs) + sizeof(TensorRef) * request.input_count);
   used_[slot] = used_bytes(request);
+  arena_.slot(slot).cancel.store(0, std::memory_order_relaxed);
   calls_[slot] = call;
   submitted_[slot] = true;
   last_used_ns_ = now_ns();
@@ -170,7 +181,58 @@ void Instance::wake() {
   static_cast<void>(write(wake_fd_.get(), &one, sizeof one));
 }
 
-void Instance::abandon(std::uint32_t slot) { calls_[slot] = nullptr; }
+void Instance::abandon(std::uint32_t slot) {
+  calls_[slot] = nullptr;
+  hold_place();
+  cancel_slot(arena_, slot);
+}
+
+const std::shared_ptr<Batch>& Instance::open_batch() {
+  if (!open_) open_ = std::make_shared<Batch>(shared_from_this(), take_slot());
+  return open_;
+}
+
+// Joining ends when the batch is full, or the instance has nothing to do and (policy) nobody is worth waiting for; then
+// what arrived in the same turn of the reactor still joins.
+void Instance::joined() {
+  policy::BatchState s;
+  s.rows = open_->rows();
+  s.max_rows = version_->batch.max_rows;
+  s.idle = running_.empty();
+  s.opened_ns = open_->opened_ns();
+  s.max_delay_ns = version_->settings.batch_delay_us * 1'000;
+  s.gap_ns = owner_.arrival_gap_ns();
+  s.run_ns = owner_.run_time_ns();
+  s.deadline_ns = open_->earliest_deadline_ns();
+  const auto d = policy::close_batch(s, s.max_delay_ns == 0 ? s.opened_ns : now_ns());
+  if (d.full) return submit_open();
+  if (d.wait_until_ns != 0) return wait_for_batch(d.wait_until_ns);
+  if (!d.close || submit_posted_) return;
+  submit_posted_ = true;
+  asio::post(done_.get_executor(), [self = shared_from_this()] {
+    self->submit_posted_ = false;
+    if (self->open_ && self->running_.empty()) self->submit_open();
+  });
+}
+
+void Instance::wait_for_batch(std::uint64_t until_ns) {
+  batch_timer_.expires_at(to_time_point(until_ns));
+  batch_timer_.async_wait([self = shared_from_this()](boost::system::error_code ec) {
+    if (!ec && self->open_ && self->running_.empty()) self->submit_open();
+  });
+}
+
+void Instance::submit_open() {
+  const auto batch = std::exchange(open_, nullptr);
+  if (batch->empty()) return;
+  const bool alive = phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady;
+  if (alive) return batch->submit();
+  batch->finish(CallOutcome{lost(*version_, kInstanceLost, end_cause_), true});
+}
+
+void Instance::left(const Batch& batch) {
+  if (open_.get() == &batch && batch.empty()) open_.reset();
+}
 
 bool Instance::complete(std::uint32_t slot) {
   if (slot >= slots_ || !submitted_[slot]) return false;
@@ -178,18 +240,21 @@ bool Instance::complete(std::uint32_t slot) {
   auto at = std::find(running_.begin(), running_.end(), slot);
   if (at == running_.end()) return false;
   running_.erase(at);
-  front_since_ns_ = last_used_ns_ = now_ns();
+  last_used_ns_ = now_ns();
+  const std::uint64_t wall_ns = last_used_ns_ - std::exchange(front_since_ns_, last_used_ns_);
   Call* call = std::exchange(calls_[slot], nullptr);
   if (call == nullptr) {
     return_slot(slot, used_[slot]);
+    give_place();
     return true;
   }
   ++requests_;
-  if (Status st = read_result(arena_, slot, version_->signature, *call->result); !st.ok()) {
-    call->done.set(CallOutcome{lost(*version_, kInstanceFailed, st.error().message), true});
+  if (Status st = read_result(arena_, slot, version_->signature, call->result()); !st.ok()) {
+    call->finish(CallOutcome{lost(*version_, kInstanceFailed, st.error().message), true});
     return false;
   }
-  call->done.set(CallOutcome{Ok{}, false});
+  owner_.on_run(wall_ns, call->result().run_ns, call->requests());
+  call->finish(CallOutcome{});
   return true;
 }
 
@@ -205,6 +270,7 @@ void Instance::drain() {
       if (phase_ != InstancePhase::kReady) return;
     }
     probe_if_unasked();
+    if (open_ && running_.empty() && !submit_posted_) submit_open();
     if (ring_prepare_sleep(h.completed)) return;
   }
 }
@@ -233,8 +299,10 @@ void Instance::fail_calls(std::string_view blame, const std::string& cause) {
   for (std::uint32_t slot : std::exchange(running_, {})) {
     submitted_[slot] = false;
     if (Call* call = std::exchange(calls_[slot], nullptr))
-      call->done.set(CallOutcome{lost(*version_, blame, cause), true});
+      call->finish(CallOutcome{lost(*version_, blame, cause), true});
   }
+  if (const auto batch = std::exchange(open_, nullptr); batch && !batch->empty())
+    batch->finish(CallOutcome{lost(*version_, kInstanceLost, cause), true});
 }
 
 void Instance::on_ended(const LaunchEvent& event, bool refused) {
@@ -267,12 +335,11 @@ std::uint64_t Instance::memory_bytes() const {
 
 void Instance::check_time(std::uint64_t now) {
   for (std::uint32_t slot : running_) {
-    Call* call = calls_[slot];
-    if (call == nullptr || now < call->deadline_ns) continue;
-    calls_[slot] = nullptr;
-    call->done.set(CallOutcome{make_error(Code::kDeadlineExceeded, "deadline_exceeded",
-                                          "{} did not answer within its deadline", version_->display()),
-                               false});
+    if (calls_[slot] != nullptr && calls_[slot]->expire(now)) abandon(slot);
+  }
+  if (open_) {
+    open_->expire(now);
+    if (open_->empty()) open_.reset();
   }
   const std::uint64_t timeout_ns = version_->settings.timeout_ms * 1'000'000;
   if (!running_.empty() && now > front_since_ns_ + timeout_ns) {

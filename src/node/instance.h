@@ -1,8 +1,10 @@
 // One instance as the server sees it: its arena, its two eventfds, the calls it holds. Owner: its pool; one reactor.
-// States move one way: starting → ready → ending → dead. A slot is free, leased (a request is being parsed into it), or
-// submitted. Whatever the arena says is checked (worker_ipc/arena.h): an instance that breaks the contract is ended and
-// its calls are retried.
+// States move one way: starting → ready → ending → dead. A slot is free, leased (a request is being parsed into it),
+// open (a batch that requests still join) or submitted. Each request that holds a place in the instance finds a slot
+// when it needs one: places are as many as slots, and a slot that still runs for nobody takes one. Whatever the arena
+// says is checked (worker_ipc/arena.h): an instance that breaks the contract is ended and its calls are retried.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <memory>
@@ -10,25 +12,19 @@
 
 #include "async/one_shot.h"
 #include "launcher/client.h"
+#include "node/batch.h"
+#include "node/call.h"
 #include "node/version.h"
+#include "policy/batch.h"
 
 namespace mayfly {
-
-struct CallOutcome {
-  Status status = Ok{};
-  bool instance_lost = false;  // the call may be tried again elsewhere
-};
-
-struct Call {
-  SlotResult* result = nullptr;  // filled before `done` is set to OK
-  OneShot<CallOutcome> done;
-  std::uint64_t deadline_ns = 0;
-};
 
 enum class EndKind : std::uint8_t { kPlanned, kFailed };
 
 // Bytes of the input region that a request fills.
 std::uint64_t used_bytes(const SlotRequest& request);
+
+Error late(const Version& v);  // deadline_exceeded, while it ran
 
 class Instance;
 class InstanceOwner {  // the pool
@@ -36,6 +32,13 @@ class InstanceOwner {  // the pool
   virtual ~InstanceOwner() = default;
   virtual void on_ready(Instance& instance) = 0;
   virtual void on_slot_free(Instance& instance) = 0;
+  // A run that answered so many requests took so long, the hand-over included; run_ns: inside the runtime, as the
+  // instance says.
+  virtual void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) = 0;
+  virtual void on_batching_failed(Instance& instance) = 0;  // a batch did not come back row by row
+  // How long requests of this version are apart, and how long a run takes (ns); 0: not known.
+  virtual std::uint64_t arrival_gap_ns() const = 0;
+  virtual std::uint64_t run_time_ns() const = 0;
   virtual void on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) = 0;
 };
 
@@ -48,10 +51,21 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   Instance(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner);
   ~Instance() override;
 
-  std::optional<std::uint32_t> take_slot();
+  // Of `limit` places, at most slots().
+  bool has_place(std::uint32_t limit) const {
+    return held_ < std::min(limit, slots_) && (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady);
+  }
+  void hold_place() { ++held_; }
+  void give_place();
+  std::uint32_t take_slot();  // for who holds a place
   void return_slot(std::uint32_t slot, std::uint64_t bytes_used);
   void submit(std::uint32_t slot, const SlotRequest& request, Call* call);  // call may be null: a probe, nobody waits
-  void abandon(std::uint32_t slot);         // its caller went away; the slot is free again when it completes
+  // Its caller went away: the run is cancelled where it can be; the slot is free again when it completes.
+  void abandon(std::uint32_t slot);
+  const std::shared_ptr<Batch>& open_batch();  // what requests join now; opens one if there is none
+  void joined();                               // a member was added to it: submits it when that is due
+  void left(const Batch& batch);               // a lease let go of it without joining
+  void batching_failed() { owner_.on_batching_failed(*this); }
   void end(std::string why, EndKind kind);  // kill it; its calls are told so
   // Ends the instance if what it runs has passed the version's timeout; gives up calls past their deadline.
   void check_time(std::uint64_t now);
@@ -61,10 +75,9 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   InstancePhase phase() const { return phase_; }
   std::uint64_t id() const { return id_; }
   int pid() const { return pid_; }
-  std::uint32_t busy() const { return slots_ - static_cast<std::uint32_t>(free_.size()); }
-  bool has_free_slot() const {
-    return !free_.empty() && (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady);
-  }
+  std::uint32_t busy() const { return held_; }  // requests that hold a place
+  std::uint32_t slots() const { return slots_; }
+  bool has_open_batch() const { return open_ != nullptr; }
   std::uint64_t spawned_ns() const { return spawned_ns_; }
   std::uint64_t last_used_ns() const { return last_used_ns_; }
   std::uint64_t requests() const { return requests_; }
@@ -86,6 +99,8 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   void wake();
   void probe_if_unasked();
   bool complete(std::uint32_t slot);
+  void submit_open();
+  void wait_for_batch(std::uint64_t until_ns);
   void fail_calls(std::string_view blame, const std::string& cause);
 
   LauncherClient& launcher_;
@@ -100,6 +115,10 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   ArenaView arena_;
   asio::posix::basic_stream_descriptor<Executor> done_;
   std::vector<std::uint32_t> free_;
+  std::uint32_t held_ = 0;
+  std::shared_ptr<Batch> open_;
+  bool submit_posted_ = false;
+  Timer batch_timer_;
   std::array<Call*, kMaxSlots> calls_{};
   std::array<bool, kMaxSlots> submitted_{};
   std::deque<std::uint32_t> running_;  // submitted, in order; the front is what the instance works on

@@ -19,12 +19,17 @@ const Pool* Node::find(const Version& version) const {
   return it == pools_.end() ? nullptr : it->second.get();
 }
 
-Task<Result<Lease>> Node::acquire(VersionPtr version, std::uint64_t deadline_ns) {
+Task<Result<Lease>> Node::acquire(VersionPtr version, Ask ask) {
   if (closing_)
     co_return make_error(Code::kUnavailable, "server_stopping", "the server is stopping; try again in a moment");
   Pool& p = pool(version);
   arm();
-  co_return co_await p.acquire(deadline_ns);
+  co_return co_await p.acquire(ask);
+}
+
+Status Node::admit(const VersionPtr& version, const Ask& ask, std::uint64_t now) {
+  auto it = pools_.find(version.get());
+  return it == pools_.end() ? Status(Ok{}) : it->second->admit(ask, now);
 }
 
 void Node::wake(const VersionPtr& version) {
@@ -41,6 +46,11 @@ void Node::keep(const VersionPtr& version) {
 
 void Node::retire(const Version& version) {
   if (auto it = pools_.find(&version); it != pools_.end()) it->second->retire();
+  arm();
+}
+
+void Node::end_idle(const Version& version) {
+  if (auto it = pools_.find(&version); it != pools_.end()) it->second->end_idle("unloaded");
   arm();
 }
 

@@ -4,48 +4,16 @@
 
 namespace mayfly {
 namespace {
+constexpr std::uint64_t kPackRunNs = 300'000;         // runs shorter than this are joined on few instances
+constexpr std::uint64_t kLongGapNs = 1'000'000'000;   // longer pauses say nothing more
 constexpr std::uint32_t kFailuresBeforeRefusing = 3;  // starts in a row that failed: waiters are told instead of kept
-}
-
-Lease& Lease::operator=(Lease&& o) noexcept {
-  if (this != &o) {
-    release();
-    instance_ = std::move(o.instance_);
-    slot_ = o.slot_;
-    cold_ = o.cold_;
-    bytes_used_ = o.bytes_used_;
-    abandoned_ = o.abandoned_;
-  }
-  return *this;
-}
-
-void Lease::release() {
-  if (!instance_) return;
-  auto instance = std::exchange(instance_, nullptr);
-  if (!abandoned_) instance->return_slot(slot_, bytes_used_);
-}
-
-Task<CallOutcome> Lease::run(const SlotRequest& request, SlotResult& result, std::uint64_t deadline_ns) {
-  bytes_used_ = used_bytes(request);
-  if (instance_->phase() == InstancePhase::kEnding || instance_->phase() == InstancePhase::kDead) {
-    co_return CallOutcome{make_error(Code::kUnavailable, "instance_lost", "the instance ended before it was asked"),
-                          true};
-  }
-  Call call;
-  call.result = &result;
-  call.deadline_ns = deadline_ns;
-  instance_->submit(slot_, request, &call);
-  CallOutcome outcome = co_await call.done.wait();
-  // Past its deadline the instance still works on the slot; it comes back when it completes.
-  abandoned_ = !outcome.status.ok() && outcome.status.error().code == Code::kDeadlineExceeded;
-  co_return outcome;
-}
+}  // namespace
 
 policy::PoolState Pool::state() const {
   policy::PoolState s;
   s.min = min_instances();
   s.max = version_->settings.max_instances;
-  s.concurrency = std::min(version_->settings.concurrency, kMaxSlots);
+  s.concurrency = places();
   s.waiting = waiting();
   s.backoff_until_ns = backoff_until_ns_;
   for (const auto& i : instances_) {
@@ -60,45 +28,158 @@ policy::PoolState Pool::state() const {
   return s;
 }
 
-std::optional<Lease> Pool::try_lease() {
-  Instance* best = nullptr;
-  for (const auto& i : instances_) {  // the least busy ready one, else one that is starting
-    if (!i->has_free_slot()) continue;
-    const bool better = best == nullptr ||
-                        (i->phase() == InstancePhase::kReady && best->phase() == InstancePhase::kStarting) ||
-                        (i->phase() == best->phase() && i->busy() < best->busy());
-    if (better) best = i.get();
-  }
-  if (best == nullptr) return std::nullopt;
-  return Lease(best->shared_from_this(), *best->take_slot(), best->phase() == InstancePhase::kStarting);
+// Short runs are better run together than on many instances: one takes at least a whole batch then.
+bool Pool::packs() const { return joins(true) && work_time_.measured() && work_time_.mean_ns() < kPackRunNs; }
+
+std::uint32_t Pool::places() const {
+  const std::uint32_t concurrency = version_->settings.concurrency;
+  return std::min(packs() ? std::max(concurrency, version_->batch.max_rows) : concurrency, kMaxSlots);
 }
 
-Task<Result<Lease>> Pool::acquire(std::uint64_t deadline_ns) {
-  if (waiters_.empty()) {
-    if (auto lease = try_lease()) co_return std::move(*lease);
+// An instance that is ready before one that is starting, then the least busy; or, where requests are packed, one that
+// has a batch open.
+Instance* Pool::find_place(bool may_join) const {
+  const bool pack = may_join && packs();
+  const std::uint32_t limit = places();
+  Instance* best = nullptr;
+  for (const auto& i : instances_) {
+    if (!i->has_place(limit)) continue;
+    if (best == nullptr) {
+      best = i.get();
+      continue;
+    }
+    const bool ready = i->phase() == InstancePhase::kReady, best_ready = best->phase() == InstancePhase::kReady;
+    const bool preferred = pack ? i->has_open_batch() && !best->has_open_batch() : i->busy() < best->busy();
+    if (ready == best_ready ? preferred : ready) best = i.get();
   }
-  scale(now_ns(), 1);
-  if (waiters_.empty()) {
-    if (auto lease = try_lease()) co_return std::move(*lease);
+  return best;
+}
+
+void Pool::note_arrival() {
+  if (version_->settings.batch_delay_us == 0) return;
+  const std::uint64_t now = now_ns();
+  const std::uint64_t gap = now - std::exchange(last_arrival_ns_, now);
+  gap_ns_ = gap_ns_ == 0 ? gap : (gap_ns_ * 7 + std::min(gap, kLongGapNs)) / 8;
+}
+
+void Pool::on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) {
+  work_time_.observe(std::min(run_ns, wall_ns));
+  run_time_.observe(wall_ns);
+  request_time_.observe(wall_ns / std::max(requests, 1U));
+}
+
+void Pool::Waiter::cancel(void* self) {
+  auto* w = static_cast<Waiter*>(self);
+  if (w->granted.is_set()) return;
+  w->pool->queue_.remove(*w);
+  w->granted.set(Error{Code::kCancelled, "cancelled", "the caller went away while it waited"});
+}
+
+void Pool::describe(policy::FairEntry& e, const Ask& ask, std::uint64_t cost_ns) {
+  e.flow = ask.flow;
+  e.weight = ask.weight;
+  e.priority = ask.priority;
+  e.deadline_ns = ask.deadline_ns;
+  e.cost_ns = cost_ns;
+}
+
+Error Pool::queue_full(std::uint32_t retry_after_s) const {
+  Error e = make_error(Code::kResourceExhausted, "queue_full",
+                       "the queue of {} is full: {} requests wait; retry later or raise queue or max",
+                       version_->display(), queue_.size());
+  e.retry_after_s = retry_after_s;
+  return e;
+}
+
+Error Pool::too_late() const {
+  return make_error(Code::kDeadlineExceeded, "deadline_exceeded", "no instance of {} was free within the deadline",
+                    version_->display());
+}
+
+// An instance runs one request, or one batch, at a time: its capacity is one slot of run time, however many requests it
+// holds.
+Status Pool::refusal(const policy::FairEntry& e, bool can_start, std::uint64_t now) const {
+  policy::AdmitState s;
+  s.deadline_ns = e.deadline_ns;
+  s.run_ns = run_time_.high_ns();
+  s.can_start_now = can_start;
+  std::uint64_t running = 0, oldest = now;
+  for (const auto& i : instances_) {
+    running += i->busy();
+    if (i->phase() == InstancePhase::kReady) ++s.ready_slots;
+    if (i->phase() == InstancePhase::kStarting) {
+      ++s.starting_slots;
+      oldest = std::min(oldest, i->spawned_ns());
+    }
   }
-  if (waiters_.size() >= version_->settings.queue) {
-    co_return make_error(Code::kResourceExhausted, "queue_full",
-                         "the queue of {} is full: {} requests wait; retry later or raise queue or max",
-                         version_->display(), waiters_.size());
+  const std::uint64_t start = start_time_.mean_ns(), since = now - oldest;
+  s.start_left_ns = start > since ? start - since : 0;
+  s.running_left_ns = running * request_time_.mean_ns();
+  s.ahead_ns = queue_.cost_ahead_ns(e);
+  s.queue_refuses = queue_.refuses(e);
+  const policy::Admission a = policy::admit(s, now);
+  switch (a.verdict) {
+    case policy::Verdict::kAdmit:
+      return Ok{};
+    case policy::Verdict::kDeadlinePassed:
+      return too_late();
+    case policy::Verdict::kQueueFull:
+      return queue_full(a.retry_after_s);
+    case policy::Verdict::kDeadlineUnreachable:
+      break;
+  }
+  Error out = make_error(Code::kUnavailable, std::string(policy::verdict_name(a.verdict)),
+                         "{} is too busy for this deadline: the request would wait {} ms, as predicted from the runs "
+                         "measured; retry later or raise timeout or max",
+                         version_->display(), a.wait_ns / 1'000'000);
+  out.retry_after_s = a.retry_after_s;
+  return out;
+}
+
+Status Pool::admit(const Ask& ask, std::uint64_t now) {
+  if (queue_.empty() && (find_place(ask.may_join) != nullptr || instances_.empty())) return Ok{};
+  policy::FairEntry e;
+  describe(e, ask, request_time_.mean_ns());
+  return refusal(e, false, now);
+}
+
+Task<Result<Lease>> Pool::acquire(Ask ask) {
+  note_arrival();
+  if (queue_.empty()) {
+    if (Instance* i = find_place(ask.may_join)) co_return Lease(i->shared_from_this(), joins(ask.may_join));
+  }
+  const std::uint64_t now = now_ns();
+  scale(now, 1);
+  if (queue_.empty()) {
+    if (Instance* i = find_place(ask.may_join)) co_return Lease(i->shared_from_this(), joins(ask.may_join));
+  }
+  if (ask.cancel != nullptr && ask.cancel->fired()) {
+    co_return Error{Code::kCancelled, "cancelled", "the caller went away before it waited"};
   }
   Waiter waiter;
-  waiter.deadline_ns = deadline_ns;
-  waiters_.push_back(&waiter);
+  waiter.pool = this;
+  waiter.may_join = ask.may_join;
+  describe(waiter, ask, request_time_.mean_ns());
+  if (Status st = refusal(waiter, false, now); !st.ok()) co_return std::move(st.error());
+  shared_ = true;
+  if (policy::FairEntry* out = queue_.push(waiter)) {
+    static_cast<Waiter*>(out)->granted.set(queue_full(policy::retry_after_s(queue_.queued_cost_ns())));
+  }
+  const CancelScope scope(ask.cancel, &Waiter::cancel, &waiter);
   co_return co_await waiter.granted.wait();
 }
 
 void Pool::serve_waiters() {
-  while (!waiters_.empty()) {
-    auto lease = try_lease();
-    if (!lease) return;
-    Waiter* w = waiters_.front();
-    waiters_.pop_front();
-    w->granted.set(std::move(*lease));
+  while (!queue_.empty()) {
+    Instance* place = find_place(true);
+    if (place == nullptr) return;
+    const auto next = queue_.pop(now_ns());
+    if (next.entry == nullptr) return;
+    auto* w = static_cast<Waiter*>(next.entry);
+    if (next.expired)
+      w->granted.set(too_late());
+    else
+      w->granted.set(Lease(place->shared_from_this(), joins(w->may_join)));
   }
 }
 
@@ -135,13 +216,24 @@ bool Pool::start_one() {
 }
 
 void Pool::on_ready(Instance& instance) {
+  start_time_.observe(now_ns() - instance.spawned_ns());
   observer_.on_instance_event(*version_, instance.id(), "ready", "");
   serve_waiters();
+}
+
+// The signature said that rows can be joined, and the deploy tried it; still this model's outputs are not row by row.
+void Pool::on_batching_failed(Instance& instance) {
+  if (!std::exchange(batching_off_, true))
+    observer_.on_instance_event(*version_, instance.id(), "batching_off", "outputs did not come row by row");
 }
 
 void Pool::on_slot_free(Instance& instance) {
   if (instance.requests() > 0) failures_ = 0;
   serve_waiters();
+  if (shared_ && queue_.empty() && !urgent()) {
+    shared_ = false;
+    queue_.rest();
+  }
 }
 
 // An instance that had answered something is replaced at once; one that had not counts as a failed start, however far
@@ -167,11 +259,11 @@ void Pool::on_dead(Instance& instance, const std::string& cause, EndKind kind, b
 }
 
 void Pool::fail_waiters(const Error& error) {
-  for (Waiter* w : std::exchange(waiters_, {})) w->granted.set(error);
+  while (policy::FairEntry* e = queue_.pop(0).entry) static_cast<Waiter*>(e)->granted.set(error);
 }
 
 bool Pool::urgent() const {
-  return !waiters_.empty() ||
+  return !queue_.empty() ||
          std::any_of(instances_.begin(), instances_.end(), [](const auto& i) { return i->busy() > 0; });
 }
 
@@ -179,17 +271,14 @@ void Pool::end_all(const std::string& why) {
   for (const auto& i : std::vector(instances_)) i->end(why, EndKind::kPlanned);
 }
 
-void Pool::tick(std::uint64_t now) {
-  for (auto it = waiters_.begin(); it != waiters_.end();) {
-    Waiter* w = *it;
-    if (now < w->deadline_ns) {
-      ++it;
-      continue;
-    }
-    it = waiters_.erase(it);
-    w->granted.set(make_error(Code::kDeadlineExceeded, "deadline_exceeded",
-                              "no instance of {} was free within the deadline", version_->display()));
+void Pool::end_idle(const std::string& why) {
+  for (const auto& i : std::vector(instances_)) {
+    if (i->phase() == InstancePhase::kReady && i->busy() == 0) i->end(why, EndKind::kPlanned);
   }
+}
+
+void Pool::tick(std::uint64_t now) {
+  while (policy::FairEntry* e = queue_.pop_expired(now)) static_cast<Waiter*>(e)->granted.set(too_late());
   for (const auto& i : std::vector(instances_)) {
     i->check_time(now);
     policy::IdleState s;

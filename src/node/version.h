@@ -7,6 +7,7 @@
 
 #include "tensor/tensor.h"
 #include "worker_ipc/arena.h"
+#include "worker_ipc/batch_plan.h"
 
 namespace mayfly {
 
@@ -16,6 +17,8 @@ struct NodeSettings {  // the part of an endpoint's settings that the node acts 
   std::uint32_t min_instances = 0, max_instances = 10, concurrency = 8;
   std::uint64_t idle_ms = 10'000, timeout_ms = 30'000;
   std::uint32_t queue = 1024;
+  std::uint32_t batch_max = 1;       // rows of several requests in one run; 1: requests run one by one
+  std::uint64_t batch_delay_us = 0;  // that an idle instance waits for more rows, at most
   std::uint64_t max_request_bytes = 32ULL << 20, max_response_bytes = 32ULL << 20;
 };
 
@@ -26,6 +29,7 @@ struct Version {
   Signature signature;
   NodeSettings settings;
   TransformConfig transform;
+  BatchPlan batch;
   std::string artefact_path;  // relative to the data folder
   std::string display() const { return '"' + endpoint + "\" version " + number_text; }
 };
@@ -34,6 +38,7 @@ using VersionPtr = std::shared_ptr<const Version>;
 // Where the time of one start or request went, nanoseconds.
 struct Phases {
   bool cold = false;
+  std::uint64_t receive = 0, parse = 0, print = 0;  // the body, the tensors, the answer
   std::uint64_t queue = 0, fork = 0, map = 0, init = 0, infer = 0, total = 0;
 };
 

@@ -74,6 +74,12 @@ void Log::close(std::chrono::milliseconds limit) {
 }
 
 std::string Log::timestamp() {
+  std::string out;
+  append_timestamp(out);
+  return out;
+}
+
+void Log::append_timestamp(std::string& out) {
   timespec t{};
   clock_gettime(CLOCK_REALTIME, &t);
   static thread_local time_t last = -1;
@@ -84,18 +90,28 @@ std::string Log::timestamp() {
     strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
     last = t.tv_sec;
   }
-  return fmt::format("{}.{:03}Z", text, t.tv_nsec / 1'000'000);
+  const auto ms = static_cast<unsigned>(t.tv_nsec / 1'000'000);
+  const char rest[] = {'.', static_cast<char>('0' + ms / 100), static_cast<char>('0' + ms / 10 % 10),
+                       static_cast<char>('0' + ms % 10), 'Z'};
+  out.append(text).append(rest, sizeof rest);
 }
 
-void Log::keep(const std::string& endpoint, std::string json) {
-  auto [it, is_new] = kept_.try_emplace(endpoint);
+void Log::keep(const std::string& endpoint, std::string_view json) {
+  auto it = kept_.find(endpoint);
+  const bool is_new = it == kept_.end();
+  if (is_new) it = kept_.try_emplace(endpoint).first;
   Kept& kept = it->second;
   if (is_new)
     kept.place = written_.insert(written_.end(), &it->first);
   else
     written_.splice(written_.end(), written_, kept.place);
-  if (kept.lines.size() >= kKeptLines) kept.lines.pop_front();
-  kept.lines.push_back(std::move(json));
+  std::string line;
+  if (kept.lines.size() >= kKeptLines) {  // the oldest one's memory is used again
+    line = std::move(kept.lines.front());
+    kept.lines.pop_front();
+  }
+  line.assign(json);
+  kept.lines.push_back(std::move(line));
   if (kept_.size() > kKeptEndpoints) forget(std::string(*written_.front()));
 }
 
@@ -106,17 +122,17 @@ void Log::forget(const std::string& endpoint) {
   kept_.erase(it);
 }
 
-void Log::request(const std::string& endpoint, std::string json) {
+void Log::request(const std::string& endpoint, std::string_view json) {
   buffer_ += json;
   buffer_ += '\n';
-  keep(endpoint, std::move(json));
+  keep(endpoint, json);
   if (buffer_.size() > 65536) flush();
 }
 
 void Log::event(const std::string& endpoint, std::string json) {
   buffer_ += json;
   buffer_ += '\n';
-  if (!endpoint.empty()) keep(endpoint, std::move(json));
+  if (!endpoint.empty()) keep(endpoint, json);
   flush();
 }
 

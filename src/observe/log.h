@@ -33,7 +33,7 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
   // `json` is a complete object without line end.
-  void request(const std::string& endpoint, std::string json);
+  void request(const std::string& endpoint, std::string_view json);
   void event(const std::string& endpoint, std::string json);
   void flush();  // hands to the writer
   bool pending() const { return !buffer_.empty() || dropped_ > 0; }
@@ -41,6 +41,7 @@ class Log {
   void close(std::chrono::milliseconds limit = std::chrono::seconds(1));
   std::vector<std::string> tail(const std::string& endpoint, std::size_t n) const;
   void forget(const std::string& endpoint);
+  static void append_timestamp(std::string& out);
   static std::string timestamp();  // "2026-01-31T12:34:56.789Z"
 
  private:
@@ -50,7 +51,7 @@ class Log {
     std::list<const std::string*>::iterator place;  // in written_
   };
   static void write_all(std::shared_ptr<Queue> queue);
-  void keep(const std::string& endpoint, std::string json);
+  void keep(const std::string& endpoint, std::string_view json);
 
   std::string buffer_;
   std::uint64_t dropped_ = 0;  // lines since the last that was handed over

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 
 namespace mayfly {
@@ -25,6 +26,25 @@ void Histogram::print(std::string& out, std::string_view name, std::string_view 
   fmt::format_to(to, "{}_bucket{{{}le=\"+Inf\"}} {}\n", name, labels, count_);
   if (!labels.empty()) labels.remove_suffix(1);
   fmt::format_to(to, "{}_sum{{{}}} {}\n{}_count{{{}}} {}\n", name, labels, sum_, name, labels, count_);
+}
+
+void RowHistogram::add(std::uint64_t rows) {
+  const auto at = rows <= 1 ? 0 : static_cast<std::size_t>(std::bit_width(rows - 1));
+  ++buckets_[std::min(at, kBounds)];
+  ++runs_;
+  rows_ += rows;
+}
+
+void RowHistogram::print(std::string& out, std::string_view name, std::string_view labels) const {
+  auto to = std::back_inserter(out);
+  std::uint64_t below = 0;
+  for (std::size_t i = 0; i < kBounds; ++i) {
+    below += buckets_[i];
+    fmt::format_to(to, "{}_bucket{{{}le=\"{}\"}} {}\n", name, labels, 1U << i, below);
+  }
+  fmt::format_to(to, "{}_bucket{{{}le=\"+Inf\"}} {}\n", name, labels, runs_);
+  if (!labels.empty()) labels.remove_suffix(1);
+  fmt::format_to(to, "{}_sum{{{}}} {}\n{}_count{{{}}} {}\n", name, labels, rows_, name, labels, runs_);
 }
 
 }  // namespace mayfly

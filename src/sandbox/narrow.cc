@@ -16,6 +16,7 @@
 
 #include <cerrno>
 #include <string>
+#include <vector>
 
 #include "base/fd.h"
 
@@ -202,10 +203,15 @@ Status keep_only_sandbox_capabilities() {
   return Ok{};
 }
 
-Status confine_server(const char* data_dir, std::uint32_t uid) {
+Status confine_server(const char* data_dir, std::uint32_t uid, std::span<const ReadOnlyFolder> folders) {
   MAYFLY_TRY(own_mounts());  // first: a mount can be bound only within its own namespace
   Fd data(open(data_dir, O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!data.valid()) return errno_error(errno, fmt::format("open the data folder {}", data_dir));
+  std::vector<Fd> opened;  // before the new root may cover their paths
+  for (const ReadOnlyFolder& f : folders) {
+    opened.emplace_back(open(f.from.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!opened.back().valid()) return errno_error(errno, fmt::format("open the folder {}", f.from));
+  }
   MAYFLY_TRY(begin_root(kRootAt, "size=64k,mode=0755,nr_inodes=32"));
   for (const char* dir : {"/tmp/data", "/tmp/proc", "/tmp/cgroup", "/tmp/dev", "/tmp/tmp"}) {
     if (mkdir(dir, 0755) != 0) return errno_error(errno, fmt::format("make {}", dir));
@@ -217,6 +223,12 @@ Status confine_server(const char* data_dir, std::uint32_t uid) {
     const std::string to = fmt::format("/tmp/dev/{}", node);
     Fd file(open(to.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
     MAYFLY_TRY(bind(fmt::format("/dev/{}", node).c_str(), to.c_str(), 0));
+  }
+  for (std::size_t i = 0; i < folders.size(); ++i) {
+    const std::string to = kRootAt + folders[i].to;
+    if (mkdir(to.c_str(), 0755) != 0) return errno_error(errno, fmt::format("make {}", to));
+    MAYFLY_TRY(bind(fmt::format("/proc/self/fd/{}", opened[i].get()).c_str(), to.c_str(),
+                    MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC));
   }
   MAYFLY_TRY(finish_root(kRootAt));
   drop_bounding_set(0);

@@ -5,6 +5,7 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "sandbox/seccomp.h"
 
@@ -32,8 +33,14 @@ const char* narrow(const NarrowOptions& options);
 Status enter_empty_root();
 Status keep_only_sandbox_capabilities();
 
-// The server's: a root that holds its data folder at /data, the cgroup tree read-only, /dev/null and /proc; then `uid`
-// without any capability. Returns with no_new_privs set.
-Status confine_server(const char* data_dir, std::uint32_t uid);
+struct ReadOnlyFolder {
+  std::string from;  // outside
+  std::string to;    // below the new root, as "/tls-cert"
+};
+
+// The server's: a root that holds its data folder at /data, the cgroup tree read-only, /dev/null, /proc, and `folders`,
+// read-only too: what is renamed into them later is seen, what their links point to outside is not. Then `uid` without
+// any capability. Returns with no_new_privs set.
+Status confine_server(const char* data_dir, std::uint32_t uid, std::span<const ReadOnlyFolder> folders = {});
 
 }  // namespace mayfly

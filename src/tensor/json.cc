@@ -103,4 +103,13 @@ void append_json_string(std::string& out, std::string_view s) {
   out += '"';
 }
 
+void append_valid_utf8(std::string& out, std::string_view s) {
+  for (std::size_t i = 0; i < s.size();) {
+    const bool ascii = static_cast<std::uint8_t>(s[i]) < 0x80;
+    const Utf8 u = ascii ? Utf8{1, true} : classify(s.substr(i, 4));
+    out.append(u.valid ? s.substr(i, u.length) : std::string_view("\xEF\xBF\xBD"));
+    i += u.length;
+  }
+}
+
 }  // namespace mayfly

@@ -11,5 +11,7 @@ namespace mayfly {
 
 // Appends `s` as a JSON string, quotes included.
 void append_json_string(std::string& out, std::string_view s);
+// Appends `s` itself, made valid UTF-8 in the same manner.
+void append_valid_utf8(std::string& out, std::string_view s);
 
 }  // namespace mayfly

@@ -1,5 +1,9 @@
 #include "worker_ipc/arena.h"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstddef>
 #include <cstring>
 
@@ -102,11 +106,18 @@ bool ring_prepare_sleep(Ring& r) {
   return false;
 }
 
+void cancel_slot(const ArenaView& a, std::uint32_t slot) {
+  a.slot(slot).cancel.store(1, std::memory_order_release);
+  auto& cancels = a.header().cancels;
+  cancels.fetch_add(1, std::memory_order_release);
+  syscall(SYS_futex, &cancels, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+}
+
 Status read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig, SlotResult& r) {
   if (slot >= a.geometry().slot_count) return violation(slot, "there is no such slot");
   const SlotResult& shared = a.slot(slot).result;  // may change at any time: each part is copied once, then checked
   std::memcpy(static_cast<void*>(&r), &shared, offsetof(SlotResult, top));
-  if (static_cast<std::uint32_t>(r.status) > static_cast<std::uint32_t>(SlotStatus::kOutputTooLarge)) {
+  if (static_cast<std::uint32_t>(r.status) > static_cast<std::uint32_t>(SlotStatus::kCancelled)) {
     return violation(slot, fmt::format("status {}", static_cast<std::uint32_t>(r.status)));
   }
   if (r.status != SlotStatus::kOk) {

@@ -11,6 +11,9 @@
 // Waking: a consumer stores 1 to its `*_sleeping` flag, looks at the ring once more, and blocks on its eventfd; a
 // producer exchanges the flag with 0 after pushing and writes the eventfd only if it was 1.
 //
+// Cancelling: the server sets a slot's `cancel`, counts `cancels` up and wakes its futex. The instance answers a slot
+// that was cancelled before it ran without running it, and may end a run under way; either way the slot is completed.
+//
 // Trust: everything the instance may write is hostile for the server. The server never reads geometry (offsets,
 // capacities, slot count) back from the arena; it copies a slot's result header out before checking it (read_result),
 // and treats a ring that moved further than its own submissions as a broken instance. Tensors lie at 64-byte-aligned
@@ -54,6 +57,7 @@ enum class SlotStatus : std::uint32_t {
   kInvalidInput = 1,  // the caller's fault: 400 with error_text
   kModelError = 2,    // the runtime refused or failed: 500 with error_text
   kOutputTooLarge = 3,
+  kCancelled = 4,  // the server asked for it
 };
 
 struct TopClass {
@@ -83,6 +87,7 @@ struct SlotResult {
 struct SlotHeader {
   SlotRequest request;
   SlotResult result;
+  std::atomic<std::uint32_t> cancel;  // the server: nobody waits for this slot's answer any more
 };
 static_assert(sizeof(SlotHeader) <= kSlotHeaderBytes);
 
@@ -130,6 +135,7 @@ struct ArenaHeader {
   std::uint64_t mapped_ns = 0;          // artefact mapped
   std::uint64_t session_ns = 0;         // session created
   char error_text[kMaxErrorText] = {};  // why state is kFailed
+  std::atomic<std::uint32_t> cancels;   // futex: the server counts up after it has set a slot's `cancel`
   Ring submitted;                       // server → instance
   Ring completed;                       // instance → server
 };
@@ -173,6 +179,9 @@ Status read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig,
 
 // Instance side, symmetric: checks the server's request before use (defence in depth; used by the fuzz target too).
 Status check_request(const SlotRequest& rq, std::span<const std::byte> input, const Signature& sig);
+
+// Server side: nobody waits for `slot`, which is submitted.
+void cancel_slot(const ArenaView& a, std::uint32_t slot);
 
 // Rounds up to kTensorAlign.
 inline constexpr std::uint64_t align_tensor(std::uint64_t n) {

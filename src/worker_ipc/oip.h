@@ -47,9 +47,9 @@ Status parse_infer(std::string_view body, std::optional<std::uint64_t> inference
 
 // Appends the response: JSON, then the raw bytes of binary outputs in order. json_bytes: length of the JSON part.
 // `r` comes from read_result; `output_region` may still change under the reader, so every length in it is checked
-// again. Outputs that the instance did not return are left out.
-void print_infer_response(std::string& out, std::size_t& json_bytes, bool& any_binary, std::string_view model,
-                          std::string_view version, const InferRequest& rq, const Signature& sig, const SlotResult& r,
-                          std::span<const std::byte> output_region);
+// again. An output that is wanted and that the instance did not return is kInternal "instance_protocol_violation".
+Status print_infer_response(std::string& out, std::size_t& json_bytes, bool& any_binary, std::string_view model,
+                            std::string_view version, const InferRequest& rq, const Signature& sig, const SlotResult& r,
+                            std::span<const std::byte> output_region);
 
 }  // namespace mayfly

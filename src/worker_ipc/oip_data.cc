@@ -1,7 +1,12 @@
 #include "worker_ipc/oip_data.h"
 
+#include <algorithm>
+#include <array>
+#include <cctype>
 #include <cstring>
+#include <limits>
 
+#include "tensor/base64.h"
 #include "tensor/bytes.h"
 #include "tensor/half.h"
 #include "tensor/number_text.h"
@@ -10,10 +15,13 @@
 namespace mayfly {
 namespace {
 
+// What an element function and its messages need. `key`: the member of the request that holds the values.
 struct Context {
   std::string_view tensor;
+  std::string_view key;
   Dtype dtype;
-  std::uint64_t count;
+  std::uint64_t count;           // expected; of nested values, the most that fit
+  bool lenient = false;          // NaN, Infinity and {"b64": …} are values
   std::optional<Error> error{};  // set by an element function that returns null
 
   const char* fail(Error e) {
@@ -35,13 +43,13 @@ std::string_view excerpt(const char* p) {
 }
 
 Error wrong_value(const Context& c, const char* p, std::uint64_t i) {
-  return invalid("invalid_value", "input \"{}\": element {} of \"data\" is {}; expected a {} value", c.tensor, i,
+  return invalid("invalid_value", "input \"{}\": element {} of \"{}\" is {}; expected a {} value", c.tensor, i, c.key,
                  excerpt(p), dtype_name(c.dtype));
 }
 
 Error out_of_range(const Context& c, const char* p, std::uint64_t i) {
-  return invalid("value_out_of_range", "input \"{}\": element {} of \"data\" is {}, outside the range of {}", c.tensor,
-                 i, excerpt(p), dtype_name(c.dtype));
+  return invalid("value_out_of_range", "input \"{}\": element {} of \"{}\" is {}, outside the range of {}", c.tensor, i,
+                 c.key, excerpt(p), dtype_name(c.dtype));
 }
 
 Error wrong_count(const Context& c, std::uint64_t got, bool more) {
@@ -50,14 +58,19 @@ Error wrong_count(const Context& c, std::uint64_t got, bool more) {
 }
 
 Error bad_array(const Context& c, const char* p) {
-  return invalid("malformed_json", "input \"{}\": \"data\" is not a well-formed JSON array near \"{}\"", c.tensor,
+  return invalid("malformed_json", "input \"{}\": \"{}\" is not a well-formed JSON array near \"{}\"", c.tensor, c.key,
                  std::string_view(p, *p == '\0' ? 0 : 1));
 }
 
 // Walks the array and calls element(p, i), which returns the first character after the value, or null
 // after c.fail(error), for each. (A Result per element costs as much as parsing it.)
+struct FlatWalk {
+  template <typename F>
+  Status operator()(const char* p, Context& c, F&& element);
+};
+
 template <typename F>
-Status walk(const char* p, Context& c, F&& element) {
+Status FlatWalk::operator()(const char* p, Context& c, F&& element) {
   std::size_t depth = 0;
   std::uint64_t i = 0;
   bool want_value = true;
@@ -93,6 +106,95 @@ Status walk(const char* p, Context& c, F&& element) {
   return Ok{};
 }
 
+// Walks one value: an element, or arrays that nest evenly. Finds out its shape.
+struct NestedWalk {
+  Shape shape{};
+  const char* end = nullptr;  // after the value
+  template <typename F>
+  Status operator()(const char* p, Context& c, F&& element);
+
+ private:
+  static constexpr std::int64_t kOpen = -1;  // no array of this depth has ended yet
+  int rank_ = -1;                            // unknown until the first element or empty array
+  std::array<std::int64_t, kMaxRank> counts_{};
+  std::size_t depth_ = 0;
+
+  static Error ragged(const Context& c) {
+    return invalid("tensor_shape_mismatch",
+                   "input \"{}\": the arrays of \"{}\" do not nest evenly; all rows of a tensor have the same shape",
+                   c.tensor, c.key);
+  }
+  // An array begins.
+  std::optional<Error> open(const Context& c) {
+    if (depth_ == kMaxRank) {
+      return invalid("tensor_shape_mismatch", "input \"{}\": \"{}\" is nested deeper than {} arrays", c.tensor, c.key,
+                     kMaxRank);
+    }
+    if (rank_ >= 0 && static_cast<std::size_t>(rank_) == depth_) return ragged(c);
+    counts_[depth_++] = 0;
+    return {};
+  }
+  // An array ends; it may be the whole value.
+  std::optional<Error> close(const Context& c) {
+    std::int64_t& dim = shape.dims[depth_ - 1];
+    if (rank_ < 0) rank_ = static_cast<int>(depth_);
+    if (dim == kOpen) dim = counts_[depth_ - 1];
+    if (dim != counts_[depth_ - 1]) return ragged(c);
+    if (counts_[depth_ - 1] == 0 && depth_ != static_cast<std::size_t>(rank_)) return ragged(c);
+    if (--depth_ > 0) ++counts_[depth_ - 1];
+    return {};
+  }
+  std::optional<Error> begin_element(const Context& c) {
+    if (rank_ < 0) rank_ = static_cast<int>(depth_);
+    if (static_cast<std::size_t>(rank_) != depth_) return ragged(c);
+    if (depth_ > 0) ++counts_[depth_ - 1];
+    return {};
+  }
+};
+
+template <typename F>
+Status NestedWalk::operator()(const char* p, Context& c, F&& element) {
+  shape.dims.fill(kOpen);
+  std::uint64_t i = 0;
+  bool want_value = true;
+  bool may_close = false;
+  do {
+    p = skip_space(p);
+    std::optional<Error> fault;
+    if (!want_value && *p == ',') {
+      want_value = true;
+      may_close = false;
+      ++p;
+    } else if (*p == ']' && depth_ > 0 && (!want_value || may_close)) {
+      ++p;
+      want_value = false;
+      fault = close(c);
+    } else if (!want_value) {
+      return bad_array(c, p);
+    } else if (*p == '[') {
+      may_close = true;
+      ++p;
+      fault = open(c);
+    } else {
+      if (*p == ',' || *p == ']' || *p == '}' || *p == '\0') return bad_array(c, p);
+      fault = begin_element(c);
+      if (!fault && i == c.count) {
+        fault = invalid("payload_too_large", "input \"{}\": more than the {} elements that there is room for", c.tensor,
+                        c.count);
+      }
+      if (fault) return std::move(*fault);
+      p = element(p, i++);
+      if (p == nullptr) return std::move(*c.error);
+      want_value = false;
+    }
+    if (fault) return std::move(*fault);
+  } while (depth_ > 0);
+  end = p;
+  shape.rank = static_cast<std::uint8_t>(rank_);
+  std::fill(shape.dims.begin() + rank_, shape.dims.end(), 0);
+  return Ok{};
+}
+
 inline NumberError convert(const Decimal& d, float& v) { return to_float(d, v); }
 inline NumberError convert(const Decimal& d, double& v) { return to_double(d, v); }
 template <typename T>
@@ -101,12 +203,32 @@ NumberError convert(const Decimal& d, T& v) {
   return to_integer(d, v);
 }
 
-template <typename T>
-Status numbers(const char* p, Context& c, std::byte* to) {
+// The end of a NaN or infinity at p, or null; the value in `v`. TensorFlow Serving reads these words.
+const char* read_non_finite(const char* p, double& v) {
+  const bool negative = *p == '-';
+  if (negative) ++p;
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  const auto is = [p](std::string_view word) { return std::strncmp(p, word.data(), word.size()) == 0; };
+  const std::size_t n = is("Infinity") ? 8 : is("Inf") || (is("NaN") && !negative) ? 3 : 0;
+  if (n == 0 || std::isalnum(static_cast<unsigned char>(p[n])) != 0) return nullptr;
+  v = is("NaN") ? std::numeric_limits<double>::quiet_NaN() : negative ? -kInf : kInf;
+  return p + n;
+}
+
+template <typename T, typename Walk>
+Status numbers(Walk& walk, const char* p, Context& c, std::byte* to) {
   return walk(p, c, [&](const char* at, std::uint64_t i) -> const char* {
     const Decimal d = read_decimal(at);
     T v{};
     const NumberError e = convert(d, v);
+    if constexpr (std::is_floating_point_v<T>) {
+      double special = 0;
+      if (const char* end = e == NumberError::kSyntax && c.lenient ? read_non_finite(at, special) : nullptr) {
+        v = static_cast<T>(special);
+        std::memcpy(to + i * sizeof(T), &v, sizeof(T));
+        return end;
+      }
+    }
     if (e == NumberError::kSyntax) return c.fail(wrong_value(c, at, i));
     if (e == NumberError::kRange) return c.fail(out_of_range(c, at, i));
     std::memcpy(to + i * sizeof(T), &v, sizeof(T));
@@ -115,22 +237,25 @@ Status numbers(const char* p, Context& c, std::byte* to) {
 }
 
 // FP16 and BF16 go through binary64: a decimal within 2^-53 of a tie may round the other way, which nobody can see.
-Status sixteen_bit_floats(const char* p, Context& c, std::byte* to) {
+template <typename Walk>
+Status sixteen_bit_floats(Walk& walk, const char* p, Context& c, std::byte* to) {
   return walk(p, c, [&](const char* at, std::uint64_t i) -> const char* {
     const Decimal d = read_decimal(at);
     double v = 0;
     const NumberError e = to_double(d, v);
-    if (e == NumberError::kSyntax) return c.fail(wrong_value(c, at, i));
+    const char* const special = e == NumberError::kSyntax && c.lenient ? read_non_finite(at, v) : nullptr;
+    if (e == NumberError::kSyntax && special == nullptr) return c.fail(wrong_value(c, at, i));
     const bool half = c.dtype == Dtype::kFp16;
     const std::uint16_t bits = half ? half_from_double(v) : bf16_from_double(v);
     const bool infinite = (bits & 0x7FFF) == (half ? 0x7C00 : 0x7F80);
-    if (e == NumberError::kRange || infinite) return c.fail(out_of_range(c, at, i));
+    if (e == NumberError::kRange || (infinite && special == nullptr)) return c.fail(out_of_range(c, at, i));
     std::memcpy(to + i * 2, &bits, 2);
-    return d.end;
+    return special != nullptr ? special : d.end;
   });
 }
 
-Status booleans(const char* p, Context& c, std::byte* to) {
+template <typename Walk>
+Status booleans(Walk& walk, const char* p, Context& c, std::byte* to) {
   return walk(p, c, [&](const char* at, std::uint64_t i) -> const char* {
     const bool yes = std::strncmp(at, "true", 4) == 0;
     if (!yes && std::strncmp(at, "false", 5) != 0) return c.fail(wrong_value(c, at, i));
@@ -207,8 +332,9 @@ class BytesWriter {
   BytesWriter(Context& c, std::span<std::byte> room) : c_(c), room_(room) {}
   std::uint64_t used() const { return used_; }
 
-  // Decodes the JSON string at `at` into the next element.
+  // Decodes the JSON string, or {"b64": "…"}, at `at` into the next element.
   const char* element(const char* at, std::uint64_t i) {
+    if (const char* text = c_.lenient ? b64_text(at) : nullptr) return base64_element(at, text, i);
     if (*at != '"') return c_.fail(wrong_value(c_, at, i));
     const std::uint64_t start = used_;
     if (!append("\0\0\0\0", kBytesPrefix)) return c_.fail(too_large());
@@ -233,6 +359,22 @@ class BytesWriter {
   }
 
  private:
+  const char* base64_element(const char* at, const char* text, std::uint64_t i) {
+    const std::uint64_t start = used_;
+    if (!append("\0\0\0\0", kBytesPrefix)) return c_.fail(too_large());
+    std::uint64_t bytes = 0;
+    const char* const end = read_b64(text, room_.subspan(used_), bytes);
+    if (end == nullptr) {
+      return c_.fail(invalid("invalid_value",
+                             "input \"{}\": element {} of \"{}\", {}, is no base64, or does not fit the {} bytes left",
+                             c_.tensor, i, c_.key, excerpt(at), room_.size() - used_));
+    }
+    if (bytes > UINT32_MAX) return c_.fail(too_large());
+    const auto prefix = static_cast<std::uint32_t>(bytes);
+    std::memcpy(room_.data() + start, &prefix, kBytesPrefix);
+    used_ += bytes;
+    return end;
+  }
   bool append(const char* s, std::size_t n) {
     if (n > room_.size() - used_) return false;
     if (n > 0) std::memcpy(room_.data() + used_, s, n);
@@ -249,33 +391,34 @@ class BytesWriter {
   std::uint64_t used_ = 0;
 };
 
-Status parse_fixed(const char* p, Context& c, std::byte* to) {
+template <typename Walk>
+Status parse_fixed(Walk& walk, const char* p, Context& c, std::byte* to) {
   switch (c.dtype) {
     case Dtype::kBool:
-      return booleans(p, c, to);
+      return booleans(walk, p, c, to);
     case Dtype::kUint8:
-      return numbers<std::uint8_t>(p, c, to);
+      return numbers<std::uint8_t>(walk, p, c, to);
     case Dtype::kUint16:
-      return numbers<std::uint16_t>(p, c, to);
+      return numbers<std::uint16_t>(walk, p, c, to);
     case Dtype::kUint32:
-      return numbers<std::uint32_t>(p, c, to);
+      return numbers<std::uint32_t>(walk, p, c, to);
     case Dtype::kUint64:
-      return numbers<std::uint64_t>(p, c, to);
+      return numbers<std::uint64_t>(walk, p, c, to);
     case Dtype::kInt8:
-      return numbers<std::int8_t>(p, c, to);
+      return numbers<std::int8_t>(walk, p, c, to);
     case Dtype::kInt16:
-      return numbers<std::int16_t>(p, c, to);
+      return numbers<std::int16_t>(walk, p, c, to);
     case Dtype::kInt32:
-      return numbers<std::int32_t>(p, c, to);
+      return numbers<std::int32_t>(walk, p, c, to);
     case Dtype::kInt64:
-      return numbers<std::int64_t>(p, c, to);
+      return numbers<std::int64_t>(walk, p, c, to);
     case Dtype::kFp16:
     case Dtype::kBf16:
-      return sixteen_bit_floats(p, c, to);
+      return sixteen_bit_floats(walk, p, c, to);
     case Dtype::kFp32:
-      return numbers<float>(p, c, to);
+      return numbers<float>(walk, p, c, to);
     case Dtype::kFp64:
-      return numbers<double>(p, c, to);
+      return numbers<double>(walk, p, c, to);
     case Dtype::kInvalid:
     case Dtype::kBytes:
       break;
@@ -287,14 +430,66 @@ Status parse_fixed(const char* p, Context& c, std::byte* to) {
 
 Result<std::uint64_t> parse_json_data(std::string_view text, std::string_view tensor, Dtype dtype, std::uint64_t count,
                                       std::span<std::byte> room) {
-  Context c{tensor, dtype, count};
+  Context c{tensor, "data", dtype, count};
+  FlatWalk walk;
   if (dtype == Dtype::kBytes) {
     BytesWriter w(c, room);
     MAYFLY_TRY(walk(text.data(), c, [&](const char* at, std::uint64_t i) { return w.element(at, i); }));
     return w.used();
   }
-  MAYFLY_TRY(parse_fixed(text.data(), c, room.data()));
+  MAYFLY_TRY(parse_fixed(walk, text.data(), c, room.data()));
   return count * dtype_size(dtype);
+}
+
+Result<NestedData> parse_nested_data(const char* text, std::string_view tensor, std::string_view key, Dtype dtype,
+                                     std::span<std::byte> room) {
+  // BYTES elements take a prefix each, so that many fit at most.
+  const std::size_t least = dtype == Dtype::kBytes ? kBytesPrefix : std::max<std::size_t>(dtype_size(dtype), 1);
+  Context c{tensor, key, dtype, room.size() / least, true};
+  NestedWalk walk;
+  NestedData out;
+  if (dtype == Dtype::kBytes) {
+    BytesWriter w(c, room);
+    MAYFLY_TRY(walk(text, c, [&](const char* at, std::uint64_t i) { return w.element(at, i); }));
+    out.bytes = w.used();
+  } else {
+    MAYFLY_TRY(parse_fixed(walk, text, c, room.data()));
+    out.bytes = element_count(walk.shape).value_or(0) * dtype_size(dtype);
+  }
+  out.shape = walk.shape;
+  out.end = walk.end;
+  return out;
+}
+
+const char* b64_text(const char* p) {
+  if (*p != '{') return nullptr;
+  p = skip_space(p + 1);
+  if (std::strncmp(p, "\"b64\"", 5) != 0) return nullptr;
+  p = skip_space(p + 5);
+  if (*p != ':') return nullptr;
+  p = skip_space(p + 1);
+  return *p == '"' ? p + 1 : nullptr;
+}
+
+const char* read_b64(const char* p, std::span<std::byte> room, std::uint64_t& bytes) {
+  const char* const first = p;
+  while (*p != '"' && *p != '\\' && *p != '\0') ++p;
+  std::string unescaped;  // JSON may write / as \/
+  std::string_view text(first, static_cast<std::size_t>(p - first));
+  if (*p == '\\') {
+    unescaped = text;
+    for (; *p != '"' && *p != '\0'; ++p) {
+      if (p[0] == '\\' && p[1] == '/') continue;
+      unescaped += *p;
+    }
+    text = unescaped;
+  }
+  if (*p != '"') return nullptr;
+  const auto n = decode_base64(text, room);
+  p = skip_space(p + 1);
+  if (!n || *p != '}') return nullptr;
+  bytes = *n;
+  return p + 1;
 }
 
 }  // namespace mayfly

@@ -1,97 +1,16 @@
 // parse_infer: walks the request with simdjson's on-demand parser, takes the text of each "data" array as it lies and
 // hands it to oip_data.cc once the whole input object is known (its keys come in any order).
-#include <simdjson.h>
-
 #include <cstring>
-#include <memory>
 
 #include "tensor/bytes.h"
+#include "worker_ipc/json_walk.h"
 #include "worker_ipc/oip.h"
 #include "worker_ipc/oip_data.h"
 
 namespace mayfly {
 namespace {
 
-namespace od = simdjson::ondemand;
-using simdjson::error_code;
-
-// One per thread: the parser's index and the JSON text with the zero padding that simdjson and number_text.h need.
-// Given back after a large request, so that threads do not hold their largest request for ever.
-struct ParseBuffer {
-  static constexpr std::size_t kKeepBytes = 8 << 20;
-  static constexpr std::size_t kPadding = simdjson::SIMDJSON_PADDING;
-  od::parser parser;
-  std::unique_ptr<char[]> text;
-  std::size_t capacity = 0;
-
-  void load(std::string_view json) {
-    if (json.size() + kPadding > capacity) {
-      capacity = json.size() + json.size() / 4 + 4096 + kPadding;
-      text.reset(new char[capacity]);
-    }
-    std::memcpy(text.get(), json.data(), json.size());
-    std::memset(text.get() + json.size(), 0, kPadding);
-  }
-  void trim() {
-    if (capacity <= kKeepBytes) return;
-    text.reset();
-    capacity = 0;
-    parser = od::parser();
-  }
-};
-
-Error json_error(error_code e, std::string_view where) {
-  const bool wrong_type = e == simdjson::INCORRECT_TYPE || e == simdjson::NUMBER_OUT_OF_RANGE;
-  return invalid(wrong_type ? "invalid_value" : "malformed_json", "cannot read the request: {}: {}", where,
-                 simdjson::error_message(e));
-}
-
-// Calls f(key, value) → Status for each member of an object.
-template <typename F>
-Status each_field(od::object object, std::string_view where, F&& f) {
-  for (auto field : object) {
-    std::string_view key;
-    if (auto e = field.unescaped_key().get(key)) return json_error(e, where);
-    od::value value;
-    if (auto e = field.value().get(value)) return json_error(e, where);
-    MAYFLY_TRY(f(key, value));
-  }
-  return Ok{};
-}
-
-template <typename F>
-Status each_member(od::value object_value, std::string_view where, F&& f) {
-  od::object object;
-  if (auto e = object_value.get_object().get(object)) return json_error(e, where);
-  return each_field(object, where, std::forward<F>(f));
-}
-
-template <typename F>
-Status each_element(od::value array_value, std::string_view where, F&& f) {
-  od::array array;
-  if (auto e = array_value.get_array().get(array)) return json_error(e, where);
-  for (auto element : array) {
-    od::value value;
-    if (auto e = element.get(value)) return json_error(e, where);
-    MAYFLY_TRY(f(value));
-  }
-  return Ok{};
-}
-
-template <typename T>
-Status read(od::value v, std::string_view where, T& out) {
-  if (auto e = v.get(out)) return json_error(e, where);
-  return Ok{};
-}
-
-std::string names_of(const std::vector<TensorSpec>& specs) {
-  std::string s;
-  for (const TensorSpec& t : specs) s += (s.empty() ? "\"" : ", \"") + t.name + "\"";
-  return s.empty() ? "none" : s;
-}
-
-// A caller's text in a message: bounded.
-std::string_view shown(std::string_view s) { return s.substr(0, 200); }
+using namespace json_walk;
 
 Error shared_memory(std::string_view tensor) {
   return invalid("shared_memory_unsupported",
@@ -116,17 +35,7 @@ class InferParser {
       : sig_(sig), rq_(rq), area_(area), tail_(tail), out_(out) {}
 
   Status run(ParseBuffer& buffer, std::size_t length) {
-    od::document doc;
-    if (auto e = buffer.parser.iterate(buffer.text.get(), length, buffer.capacity).get(doc)) {
-      return json_error(e, "body");
-    }
-    od::object root;
-    if (auto e = doc.get_object().get(root)) return json_error(e, "body, which must be one JSON object");
-    MAYFLY_TRY(each_field(root, "body", [&](std::string_view key, od::value v) { return member(key, v); }));
-    // Only the end of the text has no location.
-    if (doc.current_location().error() != simdjson::OUT_OF_BOUNDS) {
-      return json_error(simdjson::TRAILING_CONTENT, "body");
-    }
+    MAYFLY_TRY(each_field_of_body(buffer, length, [&](std::string_view key, od::value v) { return member(key, v); }));
     return finish();
   }
 

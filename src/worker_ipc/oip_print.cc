@@ -1,14 +1,13 @@
 // print_infer_response: JSON and binary forms of outputs, straight from the output region. The region belongs to an
-// instance that may be writing to it now: values are loaded once, and lengths in it are bounded before they are used.
-#include <algorithm>
-#include <charconv>
-#include <cmath>
+// instance that may be writing to it now: lengths in it are bounded before they are used.
 #include <cstring>
 
+#include "base/text.h"
 #include "tensor/bytes.h"
-#include "tensor/half.h"
 #include "tensor/json.h"
 #include "worker_ipc/oip.h"
+#include "worker_ipc/oip_classify.h"
+#include "worker_ipc/value_print.h"
 
 namespace mayfly {
 namespace {
@@ -25,182 +24,14 @@ struct Piece {
   std::span<const std::byte> bytes() const { return made.empty() ? data : std::as_bytes(std::span(made)); }
 };
 
-template <typename T>
-T load(const std::byte* p) {
-  T v;
-  std::memcpy(&v, p, sizeof(T));
-  return v;
-}
-
-// Element i of a floating point tensor; half types widen exactly.
-double float_at(Dtype t, const std::byte* data, std::uint64_t i) {
-  switch (t) {
-    case Dtype::kFp16:
-      return static_cast<double>(float_from_half(load<std::uint16_t>(data + i * 2)));
-    case Dtype::kBf16:
-      return static_cast<double>(float_from_bf16(load<std::uint16_t>(data + i * 2)));
-    case Dtype::kFp32:
-      return static_cast<double>(load<float>(data + i * 4));
-    default:
-      return load<double>(data + i * 8);
-  }
-}
-
-// Shortest text that reads back to the same value; integral values keep a ".0" so that they stay floats for readers.
-template <typename T>
-char* print_float(char* p, char* end, T v) {
-  if (!std::isfinite(v)) {
-    const std::string_view s = std::isnan(v) ? "NaN" : v > 0 ? "Infinity" : "-Infinity";
-    return std::copy(s.begin(), s.end(), p);
-  }
-  char* const to = std::to_chars(p, end, v).ptr;
-  for (const char* c = p; c != to; ++c) {
-    if (*c == '.' || *c == 'e') return to;
-  }
-  to[0] = '.';
-  to[1] = '0';
-  return to + 2;
-}
-
-// Prints `count` values, separated by commas, through a small buffer. put(p, end, i) prints value i and returns the
-// end of it; kRoom is more than any value takes.
-template <typename F>
-void print_values(std::string& out, std::uint64_t count, F&& put) {
-  constexpr std::size_t kRoom = 40;
-  char buffer[4096];
-  char* const end = buffer + sizeof(buffer);
-  char* p = buffer;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    if (static_cast<std::size_t>(end - p) < kRoom) {
-      out.append(buffer, p);
-      p = buffer;
-    }
-    if (i != 0) *p++ = ',';
-    p = put(p, end, i);
-  }
-  out.append(buffer, p);
-}
-
-template <typename T>
-void print_integers(std::string& out, const std::byte* data, std::uint64_t count) {
-  print_values(out, count, [data](char* p, char* end, std::uint64_t i) {
-    return std::to_chars(p, end, load<T>(data + i * sizeof(T))).ptr;
-  });
-}
-
-template <typename T, typename Stored, T (*widen)(Stored)>
-void print_floats(std::string& out, const std::byte* data, std::uint64_t count) {
-  print_values(out, count, [data](char* p, char* end, std::uint64_t i) {
-    return print_float(p, end, widen(load<Stored>(data + i * sizeof(Stored))));
-  });
-}
-
-template <typename T>
-T same(T v) {
-  return v;
-}
-
-void print_booleans(std::string& out, const std::byte* data, std::uint64_t count) {
-  print_values(out, count, [data](char* p, char*, std::uint64_t i) {
-    const std::string_view s = data[i] != std::byte{0} ? "true" : "false";
-    return std::copy(s.begin(), s.end(), p);
-  });
-}
-
-void print_strings(std::string& out, std::span<const std::byte> data, std::uint64_t count) {
-  std::string element;  // copied out before it is looked at twice
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const auto e = next_bytes_element(data);
-    if (!e) return;  // only if the instance changed the region after read_result
-    element.assign(reinterpret_cast<const char*>(e->data()), e->size());
-    if (i != 0) out += ',';
-    append_json_string(out, element);
-  }
-}
-
-void print_data(std::string& out, const Piece& t) {
-  const std::byte* d = t.bytes().data();
-  switch (t.dtype) {
-    case Dtype::kBool:
-      return print_booleans(out, d, t.count);
-    case Dtype::kUint8:
-      return print_integers<std::uint8_t>(out, d, t.count);
-    case Dtype::kUint16:
-      return print_integers<std::uint16_t>(out, d, t.count);
-    case Dtype::kUint32:
-      return print_integers<std::uint32_t>(out, d, t.count);
-    case Dtype::kUint64:
-      return print_integers<std::uint64_t>(out, d, t.count);
-    case Dtype::kInt8:
-      return print_integers<std::int8_t>(out, d, t.count);
-    case Dtype::kInt16:
-      return print_integers<std::int16_t>(out, d, t.count);
-    case Dtype::kInt32:
-      return print_integers<std::int32_t>(out, d, t.count);
-    case Dtype::kInt64:
-      return print_integers<std::int64_t>(out, d, t.count);
-    case Dtype::kFp16:
-      return print_floats<float, std::uint16_t, float_from_half>(out, d, t.count);
-    case Dtype::kBf16:
-      return print_floats<float, std::uint16_t, float_from_bf16>(out, d, t.count);
-    case Dtype::kFp32:
-      return print_floats<float, float, same<float>>(out, d, t.count);
-    case Dtype::kFp64:
-      return print_floats<double, double, same<double>>(out, d, t.count);
-    case Dtype::kBytes:
-      return print_strings(out, t.bytes(), t.count);
-    case Dtype::kInvalid:
-      return;
-  }
-}
-
-// Turns scores into the best k "score:index" strings of each row of the last dimension; NaN ranks last.
-void classify(Piece& t, std::uint32_t k) {
-  const std::uint64_t row = t.shape.rank == 0 ? 1 : static_cast<std::uint64_t>(t.shape.dims[t.shape.rank - 1U]);
-  const std::uint64_t keep = std::min<std::uint64_t>(k, row);
-  const std::uint64_t rows = row == 0 ? 0 : t.count / row;
-  std::vector<std::pair<double, std::uint64_t>> order(row == 0 || rows == 0 ? 0 : row);
-  std::string made;
-  for (std::uint64_t r = 0; r < rows; ++r) {
-    for (std::uint64_t i = 0; i < row; ++i) order[i] = {float_at(t.dtype, t.data.data(), r * row + i), i};
-    const auto better = [](const auto& a, const auto& b) {
-      const bool na = std::isnan(a.first), nb = std::isnan(b.first);
-      if (na != nb) return nb;
-      if (!na && a.first != b.first) return a.first > b.first;
-      return a.second < b.second;
-    };
-    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keep), order.end(), better);
-    for (std::uint64_t i = 0; i < keep; ++i) {
-      const std::string text = fmt::format("{:f}:{}", order[i].first, order[i].second);
-      const auto length = static_cast<std::uint32_t>(text.size());
-      char prefix[kBytesPrefix];
-      std::memcpy(prefix, &length, kBytesPrefix);
-      made.append(prefix, kBytesPrefix).append(text);
-    }
-  }
-  t.made = std::move(made);
-  t.data = {};
-  t.dtype = Dtype::kBytes;
-  t.count = rows * keep;
-  if (t.shape.rank == 0) t.shape.rank = 1;
-  t.shape.dims[t.shape.rank - 1U] = static_cast<std::int64_t>(keep);
-}
-
-const TensorRef* find_output(const SlotResult& r, std::uint32_t index) {
-  for (std::uint32_t i = 0; i < r.output_count; ++i) {
-    if (r.outputs[i].index == index) return &r.outputs[i];
-  }
-  return nullptr;
-}
-
-std::vector<Piece> pieces_of(const InferRequest& rq, const Signature& sig, const SlotResult& r,
-                             std::span<const std::byte> region) {
+Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& sig, const SlotResult& r,
+                                     std::span<const std::byte> region) {
   std::vector<InferRequest::Out> wanted = rq.outputs;
   for (std::uint32_t i = 0; rq.outputs.empty() && i < sig.outputs.size(); ++i) wanted.push_back({i, {}, 0});
   std::vector<Piece> pieces;
   for (const InferRequest::Out& o : wanted) {
     const TensorRef* ref = find_output(r, o.index);
-    if (ref == nullptr) continue;
+    if (ref == nullptr) return missing_output(sig.outputs[o.index].name);
     Piece t;
     t.name = sig.outputs[o.index].name;
     t.dtype = sig.outputs[o.index].dtype;
@@ -209,7 +40,11 @@ std::vector<Piece> pieces_of(const InferRequest& rq, const Signature& sig, const
     t.count = element_count(t.shape).value_or(0);
     t.data = region.subspan(ref->offset, ref->bytes);
     t.binary = o.binary.value_or(rq.binary_output_default);
-    if (o.classification > 0) classify(t, o.classification);
+    if (o.classification > 0) {
+      t.made = classify(t.dtype, t.data, o.classification, t.shape, t.count);
+      t.data = {};
+      t.dtype = Dtype::kBytes;
+    }
     pieces.push_back(std::move(t));
   }
   return pieces;
@@ -218,23 +53,31 @@ std::vector<Piece> pieces_of(const InferRequest& rq, const Signature& sig, const
 void print_piece(std::string& out, const Piece& t) {
   out += "{\"name\":";
   append_json_string(out, t.name);
-  fmt::format_to(std::back_inserter(out), ",\"datatype\":\"{}\",\"shape\":{}", dtype_name(t.dtype), to_string(t.shape));
+  out.append(",\"datatype\":\"").append(dtype_name(t.dtype)).append("\",\"shape\":[");
+  for (std::size_t i = 0; i < t.shape.rank; ++i) {
+    if (i > 0) out += ',';
+    append_number(out, static_cast<std::uint64_t>(t.shape.dims[i]));  // an answer's dimensions are not negative
+  }
+  out += ']';
   if (t.binary) {
     fmt::format_to(std::back_inserter(out), ",\"parameters\":{{\"binary_data_size\":{}}}}}", t.bytes().size());
     return;
   }
   out += ",\"data\":[";
-  print_data(out, t);
+  std::span<const std::byte> rest = t.bytes();
+  append_elements(out, t.dtype, rest, t.count);
   out += "]}";
 }
 
 }  // namespace
 
-void print_infer_response(std::string& out, std::size_t& json_bytes, bool& any_binary, std::string_view model,
-                          std::string_view version, const InferRequest& rq, const Signature& sig, const SlotResult& r,
-                          std::span<const std::byte> output_region) {
+Status print_infer_response(std::string& out, std::size_t& json_bytes, bool& any_binary, std::string_view model,
+                            std::string_view version, const InferRequest& rq, const Signature& sig, const SlotResult& r,
+                            std::span<const std::byte> output_region) {
   const std::size_t start = out.size();
-  const std::vector<Piece> pieces = pieces_of(rq, sig, r, output_region);
+  auto made = pieces_of(rq, sig, r, output_region);
+  if (!made.ok()) return std::move(made.error());
+  const std::vector<Piece>& pieces = *made;
   any_binary = false;
   out += "{\"model_name\":";
   append_json_string(out, model);
@@ -257,6 +100,7 @@ void print_infer_response(std::string& out, std::size_t& json_bytes, bool& any_b
     const auto bytes = t.bytes();
     out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
+  return Ok{};
 }
 
 }  // namespace mayfly

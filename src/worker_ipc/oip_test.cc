@@ -258,7 +258,9 @@ void round_trip(Dtype t, bool binary, std::mt19937_64& rng) {
   std::string out = "previous";
   std::size_t json_bytes = 0;
   bool any_binary = false;
-  print_infer_response(out, json_bytes, any_binary, "m", "1", ask, f.sig, r, std::as_bytes(std::span(content)));
+  ASSERT_TRUE(
+      print_infer_response(out, json_bytes, any_binary, "m", "1", ask, f.sig, r, std::as_bytes(std::span(content)))
+          .ok());
   ASSERT_EQ(any_binary, binary);
   std::string body = out.substr(8);
   const std::string key = "\"outputs\":", same = "\"inputs\": ";
@@ -301,7 +303,7 @@ std::string print(const Fixture& f, const InferRequest& ask, const SlotResult& r
   std::string out;
   std::size_t json_bytes = 0;
   bool any_binary = false;
-  print_infer_response(out, json_bytes, any_binary, "m\"", "3", ask, f.sig, r, region);
+  EXPECT_TRUE(print_infer_response(out, json_bytes, any_binary, "m\"", "3", ask, f.sig, r, region).ok());
   EXPECT_EQ(json_bytes == out.size(), !any_binary);
   return out;
 }
@@ -352,6 +354,24 @@ TEST(OipPrint, StringsChangedAfterTheCheckStayInBounds) {
   SlotResult r;
   put_output(r, 0, f.sig.outputs[0], shape({2}), region.size());
   EXPECT_NE(print(f, {}, r, std::as_bytes(std::span(region))).find("\"data\":[\"\xEF\xBF\xBD\"]"), std::string::npos);
+}
+
+TEST(OipPrint, AnOutputThatTheInstanceDidNotReturnIsAnError) {
+  Fixture f;
+  f.sig.outputs = {{"y", Dtype::kInt8, shape({1})}, {"z", Dtype::kInt8, shape({1})}};
+  SlotResult r;
+  put_output(r, 0, f.sig.outputs[0], shape({1}), 1);
+  const std::byte region[1] = {};
+  std::string out;
+  std::size_t json_bytes = 0;
+  bool any_binary = false;
+  InferRequest ask;
+  const Status all = print_infer_response(out, json_bytes, any_binary, "m", "1", ask, f.sig, r, region);
+  ASSERT_FALSE(all.ok());
+  EXPECT_EQ(all.error().reason, "instance_protocol_violation");
+  EXPECT_EQ(out, "");
+  ask.outputs = {{0, {}, 0}};
+  EXPECT_TRUE(print_infer_response(out, json_bytes, any_binary, "m", "1", ask, f.sig, r, region).ok());
 }
 
 // Not a benchmark: guards against the parse becoming a hundred times slower, and prints what it took.

@@ -106,14 +106,14 @@ class Server:
             self.process = subprocess.Popen(
                 [BINARY, "serve", "--data", self.data, "--listen", self.listen, *self.flags],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.address = wait_for(self._listening, "the listening line", START_SECONDS)
-        self.url = "http://" + self.address
+        scheme, self.address = wait_for(self._listening, "the listening line", START_SECONDS)
+        self.url = f"{scheme}://{self.address}"
 
     def _listening(self):
-        found = re.search(r'"event":"listening","detail":"http://([^"]+)"', self.log_text())
+        found = re.search(r'"event":"listening","detail":"(https?)://([^"]+)"', self.log_text())
         if not found and self.process.poll() is not None:
             raise AssertionError(f"the server ended with {self.process.returncode}: {self.log_text()}")
-        return found and found[1]
+        return found and found.groups()
 
     def log_text(self):
         return self.log.read_text()

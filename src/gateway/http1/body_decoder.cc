@@ -2,18 +2,12 @@
 
 #include <algorithm>
 
+#include "gateway/wire/rules.h"
+
 namespace mayfly::http1 {
 
-// What compression may add to data that can't be compressed; more compressed bytes than this over the limit are
-// refused, so that a stream of empty blocks ends.
-constexpr std::uint64_t kCompressionSlackBytes = 64 * 1024;
-
-Error too_large(std::uint64_t max_bytes) {
-  return Error{
-      Code::kInvalidArgument, "payload_too_large",
-      fmt::format("the request body is larger than the limit of {} bytes; send less at once or raise the limit",
-                  max_bytes)};
-}
+using wire::kCompressionSlackBytes;
+using wire::too_large;
 
 void BodyDecoder::begin(const RequestHead& head, std::uint64_t max_bytes) {
   max_bytes_ = max_bytes;

@@ -9,11 +9,11 @@
 
 #include "gateway/http.h"
 #include "gateway/http1/chunked.h"
-#include "gateway/http1/inflater.h"
+#include "gateway/wire/inflater.h"
 
 namespace mayfly::http1 {
 
-Error too_large(std::uint64_t max_bytes);
+using wire::Inflater;
 
 class BodyDecoder {
  public:

@@ -7,15 +7,11 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "gateway/wire/inflater.h"
 
 namespace mayfly::http1 {
 
-// One step of decoding: bytes taken from the input and what came out. `data` empty and not done: give more input.
-struct BodyPiece {
-  std::size_t consumed = 0;
-  std::string_view data;
-  bool done = false;
-};
+using wire::BodyPiece;
 
 class ChunkedDecoder {
  public:

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/text.h"
+#include "gateway/wire/rules.h"
+
 namespace mayfly::http1 {
 namespace {
 
@@ -12,24 +15,6 @@ constexpr std::size_t kCoalesceBodyBytes = 16 * 1024;
 constexpr std::size_t kCoalesceBytes = 64 * 1024;
 constexpr std::size_t kDrainBytes = 64 * 1024;  // of a refused body, to keep the connection
 constexpr std::size_t kKeepBytes = 1024 * 1024;
-
-Error transport_refusal(const RequestHead& head, const BodyPolicy& policy) {
-  if (head.content_length.value_or(0) > policy.max_bytes) return too_large(policy.max_bytes);
-  const bool has_body = head.chunked || head.content_length.value_or(0) > 0;
-  if (has_body && head.encoding == RequestHead::Encoding::kUnsupported) {
-    return invalid("unsupported_content_encoding",
-                   "cannot read a body with Content-Encoding {}; send it as gzip, deflate or identity",
-                   head.header("content-encoding"));
-  }
-  return Error{Code::kOk, {}, {}};
-}
-
-int transport_status(const Error& e) {
-  if (e.reason == "head_timeout" || e.reason == "body_timeout") return 408;
-  if (e.reason == "unsupported_content_encoding") return 415;
-  if (e.reason == "out_of_memory") return 503;
-  return 0;
-}
 
 }  // namespace
 
@@ -86,22 +71,16 @@ std::string_view reason_phrase(int status) {
   }
 }
 
-Connection::Connection(std::shared_ptr<ServerCore> core, Socket socket)
-    : core_(std::move(core)), socket_(std::move(socket)), parser_(core_->options.max_head_bytes) {
-  boost::system::error_code ec;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ec);
-  socket_.native_non_blocking(true, ec);
-  const auto peer = socket_.remote_endpoint(ec).address();
-  loopback_ = !ec && (peer.is_loopback() ||
-                      (peer.is_v6() && peer.to_v6().is_v4_mapped() && peer.to_v6().to_bytes()[12] == 127));
-  place_ = core_->connections.insert(core_->connections.end(), this);
-}
+Connection::Connection(std::shared_ptr<Core> core, wire::Stream stream, Buffer first, std::uint64_t head_deadline)
+    : core_(std::move(core)),
+      stream_(std::move(stream)),
+      place_(*core_, this),
+      parser_(core_->limits.max_head_bytes),
+      in_(std::move(first)),
+      head_deadline_(head_deadline),
+      idle_(in_.empty()) {}
 
-Connection::~Connection() {
-  free_body();
-  core_->connections.erase(place_);
-  if (core_->connections.empty()) core_->emptied.notify();
-}
+Connection::~Connection() { core_->free(body_); }
 
 Task<Ok> Connection::run(std::shared_ptr<Connection> self) {
   for (;;) {
@@ -118,7 +97,6 @@ Task<Ok> Connection::run(std::shared_ptr<Connection> self) {
 Task<bool> Connection::read_head() {
   parser_.reset();
   head_known_ = false;
-  head_deadline_ = 0;
   if (in_.empty()) in_.rewind(0);
   for (;;) {
     if (!in_.empty()) {
@@ -128,23 +106,26 @@ Task<bool> Connection::read_head() {
       if (whole.ok() && *whole) {
         parsed = parser_.parse(in_.view());
         if (parsed.ok()) parsed = make_space_for_body();
-        if (parsed.ok()) co_return true;
+        if (parsed.ok()) {
+          head_deadline_ = 0;
+          co_return true;
+        }
       }
       if (!parsed.ok()) co_return co_await answer_error(parsed.error());
-      if (head_deadline_ == 0) head_deadline_ = due_in(core_->options.head_timeout);
+      if (head_deadline_ == 0) head_deadline_ = core_->due_in(core_->limits.head_timeout);
     }
     if (!out_.empty() && !co_await send({})) co_return false;
     idle_ = in_.empty();
     if (closing_ || broken_ || (idle_ && core_->draining)) co_return false;
     if (in_.tail().size() < kReadBytes / 4) in_.make_room(kReadBytes);
-    deadline_ = idle_ ? due_in(core_->options.keep_alive_timeout) : head_deadline_;
+    deadline_ = idle_ ? core_->due_in(core_->limits.keep_alive_timeout) : head_deadline_;
     expired_ = false;
     const auto tail = in_.tail();
-    auto [ec, n] = co_await socket_.async_read_some(asio::buffer(tail.data(), tail.size()), use_result);
+    auto [ec, n] = co_await stream_.read_some(tail);
     deadline_ = UINT64_MAX;
     if (ec) {
       if (!expired_ || idle_ || broken_) co_return false;
-      const auto ms = core_->options.head_timeout.count();
+      const auto ms = core_->limits.head_timeout.count();
       const Error late = make_error(Code::kDeadlineExceeded, "head_timeout",
                                     "the request head did not arrive within {} ms; send it at once", ms);
       co_return co_await answer_error(late);
@@ -171,7 +152,7 @@ Task<bool> Connection::serve_request() {
   Request request;
   request.head = &head;
   request.received_ns = now_ns();
-  request.loopback = loopback_;
+  request.loopback = stream_.loopback();
   request.writer = this;
   request.cancel = &cancel_;
   in_.consume(parser_.head_size());
@@ -180,7 +161,7 @@ Task<bool> Connection::serve_request() {
   void* cookie = nullptr;
   BodyPolicy policy = core_->handler.on_head(request, cookie);
   if (policy.refuse) co_return co_await refuse(*policy.refuse, policy.refuse_headers);
-  const Error refusal = transport_refusal(head, policy);
+  const Error refusal = wire::transport_refusal(head, policy);
   if (refusal.code != Code::kOk) {
     core_->handler.on_abort(cookie);
     co_return co_await refuse(refusal);
@@ -277,7 +258,7 @@ Task<bool> Connection::answer_error(const Error& error) {
 void Connection::set_error(const Error& error) {
   response_.reset();
   core_->handler.render_error(error, head_known_ ? &parser_.head() : nullptr, response_);
-  const int status = transport_status(error);
+  const int status = wire::transport_status(error);
   if (status != 0) response_.status = status;
 }
 
@@ -300,12 +281,17 @@ Task<bool> Connection::answer(bool keep) {
 
 void Connection::append_answer_head(bool keep, bool bodiless) {
   const int status = response_.status;
-  fmt::format_to(std::back_inserter(out_), "HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
+  if (status == 200)
+    out_.append("HTTP/1.1 200 OK\r\n");
+  else
+    fmt::format_to(std::back_inserter(out_), "HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
   if (status != 204 && status != 304) {
     if (!response_.content_type.empty() && !(bodiless && response_.body.empty())) {
       out_.append("Content-Type: ").append(response_.content_type).append("\r\n");
     }
-    fmt::format_to(std::back_inserter(out_), "Content-Length: {}\r\n", response_.body.size());
+    out_.append("Content-Length: ");
+    append_number(out_, response_.body.size());
+    out_.append("\r\n");
   }
   out_.append(core_->date_line).append(response_.headers);
   if (!keep) {
@@ -356,7 +342,7 @@ Task<bool> Connection::discard(std::uint64_t n) {
 
 // Gives back what a large request took; all of it where the connections' memory is half used.
 void Connection::trim() {
-  if (body_.capacity() > kKeepBytes || core_->buffered_bytes > core_->options.max_buffered_bytes / 2) free_body();
+  if (body_.capacity() > kKeepBytes || core_->memory_is_short()) core_->free(body_);
   if (response_.body.capacity() > kKeepBytes) std::string().swap(response_.body);
   if (response_.headers.capacity() > kKeepBytes) std::string().swap(response_.headers);
 }

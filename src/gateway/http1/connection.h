@@ -1,77 +1,51 @@
 // One HTTP/1.x connection: reads requests in order, hands them to the handler, and sends the answers.
 //
-// Owner: its own coroutine run(), by shared_ptr; ServerCore lists it. Reactor thread only. Buffers: `in_` holds the
+// Owner: its own coroutine run(), by shared_ptr; wire::Core lists it. Reactor thread only. Buffers: `in_` holds the
 // head and whatever follows it (16 KiB, up to 128 KiB for one large head and small body); `body_` holds a body over 64
 // KiB or a decoded one, growing with the bytes received. Views into both stay valid until the answer is queued.
 // Pipelined answers gather in `out_` and leave in one send, at the latest when the reactor gets round to it. Any I/O
 // error closes the connection; a deadline is `deadline_`, which the server's sweep compares. What `body_` allocates is
-// counted in ServerCore::buffered_bytes, which has a limit.
+// counted in Core::buffered_bytes, which has a limit.
 #pragma once
 #include <sys/uio.h>
 
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "gateway/http.h"
 #include "gateway/http1/body_decoder.h"
-#include "gateway/http1/buffer.h"
 #include "gateway/http1/head_parser.h"
-#include "gateway/http1/server.h"
+#include "gateway/wire/buffer.h"
+#include "gateway/wire/core.h"
+#include "gateway/wire/stream.h"
 
 namespace mayfly::http1 {
 
-using Socket = asio::basic_stream_socket<asio::ip::tcp, Executor>;
-using Acceptor = asio::basic_socket_acceptor<asio::ip::tcp, Executor>;
-
-class Connection;
-
-// What the server and its connections share; outlives the server while a handler still runs.
-struct ServerCore {
-  ServerCore(Executor ex, Http1Server::Options o, HttpHandler& h)
-      : executor(ex),
-        options(std::move(o)),
-        handler(h),
-        acceptor(ex),
-        sweep_timer(ex),
-        watch_timer(ex),
-        accept_timer(ex),
-        emptied(ex) {}
-  Executor executor;
-  const Http1Server::Options options;
-  HttpHandler& handler;
-  Acceptor acceptor;
-  std::uint16_t port = 0;
-  Timer sweep_timer;
-  Timer watch_timer;
-  Timer accept_timer;  // waiting for file descriptors
-  Event emptied;
-  std::list<Connection*> connections;
-  std::uint64_t coarse_now_ns = 0;   // CLOCK_MONOTONIC at the last sweep
-  std::string date_line;             // "Date: …\r\n" at the last sweep
-  std::uint64_t buffered_bytes = 0;  // allocated by all connections' bodies
-  bool draining = false;
-  bool stopped = false;
-};
+using wire::Buffer;
+using wire::Core;
+using wire::error_code;
 
 std::string_view reason_phrase(int status);
 
-class Connection final : public std::enable_shared_from_this<Connection>, private BodyReader, private ResponseWriter {
+class Connection final : public std::enable_shared_from_this<Connection>,
+                         public wire::Member,
+                         private BodyReader,
+                         private ResponseWriter {
  public:
-  Connection(std::shared_ptr<ServerCore> core, Socket socket);
+  // `first`: what was read of the stream already. `head_deadline`: of the first head, if it has begun; else 0.
+  Connection(std::shared_ptr<Core> core, wire::Stream stream, Buffer first, std::uint64_t head_deadline);
   ~Connection() override;
   static Task<Ok> run(std::shared_ptr<Connection> self);
 
-  // For the server: called between two steps of run().
-  void expire_if_due(std::uint64_t now);
-  void close_if_idle();
-  // Whether a handler has worked on this connection's request since before `ns`; client_gone() then tells it so.
-  bool handling_since_before(std::uint64_t ns) const { return handling_since_ < ns && !cancel_.fired(); }
-  int native_handle() { return socket_.native_handle(); }
-  void client_gone();
-  void abort();
+  // For the listener: called between two steps of run().
+  void expire_if_due(std::uint64_t now) override;
+  void drain() override;
+  bool handling_since_before(std::uint64_t ns) const override { return handling_since_ < ns && !cancel_.fired(); }
+  int native_handle() override { return stream_.native_handle(); }
+  void client_gone() override;
+  void abort() override;
 
  private:
   enum class BodyEnd : std::uint8_t { kRead, kAnswered, kGone };
@@ -102,17 +76,14 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Task<bool> send_continue();
   Task<bool> send(std::string_view body);
   Task<bool> wait_writable();
-  Status grow_body(std::uint64_t capacity);
-  void free_body();
   bool send_now(std::string_view& body);
   void post_flush();
   Task<Ok> linger();
   void trim();
-  std::uint64_t due_in(std::chrono::milliseconds timeout) const;
 
-  std::shared_ptr<ServerCore> core_;
-  Socket socket_;
-  std::list<Connection*>::iterator place_;
+  std::shared_ptr<Core> core_;
+  wire::Stream stream_;
+  wire::Place place_;
   HeadParser parser_;
   BodyDecoder decoder_;
   Buffer in_;
@@ -125,11 +96,10 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   std::uint64_t body_deadline_ = UINT64_MAX;  // of the whole body
   CancelSignal cancel_;
   std::uint64_t handling_since_ = UINT64_MAX;  // CLOCK_MONOTONIC; UINT64_MAX: no handler runs
-  bool loopback_ = false;
-  bool head_known_ = false;  // parser_.head() is of the request that is answered
-  bool begun_ = false;       // the answer is sent in pieces
-  bool chunked_ = false;     // … as chunks
-  bool idle_ = true;         // waiting for the first byte of a request
+  bool head_known_ = false;                    // parser_.head() is of the request that is answered
+  bool begun_ = false;                         // the answer is sent in pieces
+  bool chunked_ = false;                       // … as chunks
+  bool idle_ = true;                           // waiting for the first byte of a request
   bool closing_ = false;
   bool expired_ = false;  // the deadline passed during the current wait
   bool broken_ = false;   // sending failed or the socket is closed

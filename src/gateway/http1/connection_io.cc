@@ -1,11 +1,10 @@
 // The byte side of Connection: reads of bodies, sends, deadlines, closing.
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
 
 #include "gateway/http1/connection.h"
+#include "gateway/wire/rules.h"
 
 namespace mayfly::http1 {
 namespace {
@@ -16,43 +15,18 @@ constexpr std::size_t kIdleKeepBytes = 16 * 1024;  // of each buffer, while idle
 
 }  // namespace
 
-// body_ to at least `capacity` bytes, if the budget of all bodies has them.
-Status Connection::grow_body(std::uint64_t capacity) {
-  const std::uint64_t had = body_.capacity();
-  if (capacity <= had) return Ok{};
-  const std::uint64_t limit = core_->options.max_buffered_bytes;
-  if (capacity - had > limit - std::min(limit, core_->buffered_bytes)) {
-    return make_error(Code::kUnavailable, "body_budget_exceeded",
-                      "the request bodies that arrive now fill the server's {} bytes for them; try again later", limit);
-  }
-  body_.make_room(static_cast<std::size_t>(capacity) - body_.size());
-  core_->buffered_bytes += body_.capacity() - had;
-  return Ok{};
-}
-
-void Connection::free_body() {
-  core_->buffered_bytes -= body_.capacity();
-  body_.free();
-}
-
-std::uint64_t Connection::due_in(std::chrono::milliseconds timeout) const {
-  return core_->coarse_now_ns + static_cast<std::uint64_t>(timeout.count()) * 1'000'000;
-}
-
 void Connection::expire_if_due(std::uint64_t now) {
-  boost::system::error_code ec;
-  if (idle_ && in_.empty() && deadline_ != UINT64_MAX && body_.capacity() > kIdleKeepBytes) free_body();
+  if (idle_ && in_.empty() && deadline_ != UINT64_MAX && body_.capacity() > kIdleKeepBytes) core_->free(body_);
   if (deadline_ > now) return;
   expired_ = true;
   deadline_ = UINT64_MAX;
-  socket_.cancel(ec);
+  stream_.cancel();
 }
 
-void Connection::close_if_idle() {
-  boost::system::error_code ec;
+void Connection::drain() {
   if (!idle_) return;
   closing_ = true;
-  socket_.cancel(ec);
+  stream_.cancel();
 }
 
 void Connection::client_gone() {
@@ -61,31 +35,23 @@ void Connection::client_gone() {
 }
 
 void Connection::abort() {
-  boost::system::error_code ec;
   broken_ = true;
   if (handling_since_ != UINT64_MAX) cancel_.fire();
-  socket_.close(ec);
+  stream_.close();
 }
 
 Task<Result<std::size_t>> Connection::read_some(std::span<char> into, std::chrono::milliseconds timeout) {
   if (broken_) co_return Error{Code::kCancelled, "client_closed", "the connection is closed"};
-  const auto late = [] {
-    return make_error(Code::kDeadlineExceeded, "deadline_exceeded",
-                      "the request body did not arrive whole within the request's timeout; send it faster");
-  };
   // Bytes that come at once reach no sweep.
-  if (core_->coarse_now_ns >= body_deadline_) co_return late();
+  if (core_->coarse_now_ns >= body_deadline_) co_return wire::body_late();
   expired_ = false;
-  deadline_ = std::min(due_in(timeout), body_deadline_);
-  auto [ec, n] = co_await socket_.async_read_some(asio::buffer(into.data(), into.size()), use_result);
+  deadline_ = std::min(core_->due_in(timeout), body_deadline_);
+  auto [ec, n] = co_await stream_.read_some(into);
   deadline_ = UINT64_MAX;
   if (!ec) co_return n;
-  if (expired_ && core_->coarse_now_ns >= body_deadline_) co_return late();
-  if (expired_) {
-    co_return make_error(Code::kDeadlineExceeded, "body_timeout",
-                         "no byte of the request body arrived within {} ms; send it without a pause", timeout.count());
-  }
-  co_return Error{Code::kCancelled, "client_closed", "the client closed the connection before the end of the body"};
+  if (expired_ && core_->coarse_now_ns >= body_deadline_) co_return wire::body_late();
+  if (expired_) co_return wire::body_stalled(timeout);
+  co_return wire::client_closed();
 }
 
 // More raw body into in_, after the head: make_space_for_body() left room. Call with in_ empty.
@@ -93,7 +59,7 @@ Task<Result<std::size_t>> Connection::fill() {
   if (!out_.empty() && !co_await send({}))
     co_return Error{Code::kCancelled, "client_closed", "the connection is closed"};
   in_.rewind(body_start_);
-  auto got = co_await read_some(in_.tail(), core_->options.body_timeout);
+  auto got = co_await read_some(in_.tail(), core_->limits.body_timeout);
   if (got.ok()) in_.commit(*got);
   co_return got;
 }
@@ -118,20 +84,21 @@ Task<Result<std::string_view>> Connection::read_identity_body(std::uint64_t leng
   Buffer& buffer = in_place ? in_ : body_;
   if (!in_place) {
     body_.rewind(0);
-    if (auto st = grow_body(in_.size()); !st.ok()) co_return std::move(st.error());
+    if (auto st = core_->grow(body_, in_.size()); !st.ok()) co_return std::move(st.error());
     body_.append(in_.view());
     in_.consume(in_.size());
   }
   while (buffer.size() < length) {
     // To twice the bytes received, from 1 MiB on: an announced length alone takes no memory.
     if (!in_place && body_.tail().empty()) {
-      if (auto st = grow_body(std::min(length, std::max<std::uint64_t>(kGrowBytes, 2 * body_.size()))); !st.ok())
+      if (auto st = core_->grow(body_, std::min(length, std::max<std::uint64_t>(kGrowBytes, 2 * body_.size())));
+          !st.ok())
         co_return std::move(st.error());
     }
     auto tail = buffer.tail();
     if (!in_place)
       tail = tail.first(static_cast<std::size_t>(std::min<std::uint64_t>(tail.size(), length - body_.size())));
-    auto got = co_await read_some(tail, core_->options.body_timeout);
+    auto got = co_await read_some(tail, core_->limits.body_timeout);
     if (!got.ok()) co_return got.error();
     buffer.commit(*got);
   }
@@ -148,7 +115,7 @@ Task<Result<std::string_view>> Connection::read_decoded_body(std::uint64_t max_b
     if (piece->empty()) co_return body_.view();
     if (body_.tail().size() < piece->size()) {
       const std::uint64_t wanted = std::max<std::uint64_t>(body_.size() + piece->size(), 2 * body_.size());
-      if (auto st = grow_body(std::min(wanted, max_bytes)); !st.ok()) co_return std::move(st.error());
+      if (auto st = core_->grow(body_, std::min(wanted, max_bytes)); !st.ok()) co_return std::move(st.error());
     }
     body_.append({piece->data(), piece->size()});
   }
@@ -168,12 +135,11 @@ Task<bool> Connection::send_continue() {
 bool Connection::send_now(std::string_view& body) {
   while (!broken_ && (!out_.empty() || !body.empty())) {
     std::array<iovec, 2> parts{iovec{out_.data(), out_.size()}, iovec{const_cast<char*>(body.data()), body.size()}};
-    msghdr message{};
-    message.msg_iov = out_.empty() ? &parts[1] : &parts[0];
-    message.msg_iovlen = out_.empty() || body.empty() ? 1 : 2;
-    const ssize_t n = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    std::span<iovec> send = parts;
+    if (out_.empty()) send = send.subspan(1);
+    if (body.empty()) send = send.first(1);
+    const ssize_t n = stream_.send_now(send);
     if (n < 0) {
-      if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return true;
       broken_ = true;
       if (handling_since_ != UINT64_MAX) cancel_.fire();
@@ -202,8 +168,8 @@ Task<bool> Connection::send(std::string_view body) {
 
 Task<bool> Connection::wait_writable() {
   expired_ = false;
-  deadline_ = due_in(core_->options.body_timeout);
-  auto [ec] = co_await socket_.async_wait(Socket::wait_write, use_result);
+  deadline_ = core_->due_in(core_->limits.body_timeout);
+  auto [ec] = co_await stream_.wait_writable();
   deadline_ = UINT64_MAX;
   co_return !ec && !broken_;
 }
@@ -223,15 +189,15 @@ void Connection::post_flush() {
 // Closing a socket with unread input resets the connection and may destroy the answer on its way; so end our side, and
 // read the client's to its end, for a short time.
 Task<Ok> Connection::linger() {
-  boost::system::error_code ec;
-  socket_.shutdown(Socket::shutdown_send, ec);
-  const std::uint64_t end = due_in(core_->options.linger_timeout);
+  error_code ec;
+  stream_.shutdown_send();
+  const std::uint64_t end = core_->due_in(core_->limits.linger_timeout);
   in_.rewind(0);
   in_.make_room(kMinReadBytes);
   while (!ec && !broken_ && core_->coarse_now_ns < end) {
     deadline_ = end;
     const auto tail = in_.tail();
-    auto [read_ec, n] = co_await socket_.async_read_some(asio::buffer(tail.data(), tail.size()), use_result);
+    auto [read_ec, n] = co_await stream_.read_some(tail);
     ec = read_ec;
   }
   deadline_ = UINT64_MAX;

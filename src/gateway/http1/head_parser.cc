@@ -3,6 +3,8 @@
 #include <array>
 #include <cstring>
 
+#include "gateway/wire/rules.h"
+
 namespace mayfly::http1 {
 namespace {
 
@@ -15,13 +17,6 @@ constexpr std::array<bool, 256> make_token_table() {
   return t;
 }
 
-// Visible ASCII without what no client leaves unencoded in a request target.
-constexpr std::array<bool, 256> make_target_table() {
-  std::array<bool, 256> t{};
-  for (unsigned c = 0x21; c < 0x7f; ++c) t[c] = c != '"' && c != '<' && c != '>' && c != '#';
-  return t;
-}
-
 constexpr std::array<bool, 256> make_value_table() {
   std::array<bool, 256> t{};
   for (unsigned c = 0x20; c < 256; ++c) t[c] = c != 0x7f;
@@ -30,7 +25,6 @@ constexpr std::array<bool, 256> make_value_table() {
 }
 
 constexpr auto kToken = make_token_table();
-constexpr auto kTarget = make_target_table();
 constexpr auto kValue = make_value_table();
 
 bool all_of(std::string_view s, const std::array<bool, 256>& table) {
@@ -52,36 +46,11 @@ Error malformed(const char* what) {
   return invalid("malformed_request", "cannot read the request head: {}; send a request as RFC 9112 has it", what);
 }
 
-Method method_of(std::string_view m) {
-  if (m == "POST") return Method::kPost;
-  if (m == "GET") return Method::kGet;
-  if (m == "HEAD") return Method::kHead;
-  if (m == "PUT") return Method::kPut;
-  if (m == "DELETE") return Method::kDelete;
-  if (m == "OPTIONS") return Method::kOptions;
-  if (m == "PATCH") return Method::kPatch;
-  return Method::kOther;
-}
-
-RequestHead::Encoding encoding_of(std::string_view value) {
-  if (value.empty() || iequals(value, "identity")) return RequestHead::Encoding::kIdentity;
-  if (iequals(value, "gzip") || iequals(value, "x-gzip")) return RequestHead::Encoding::kGzip;
-  if (iequals(value, "deflate")) return RequestHead::Encoding::kDeflate;
-  return RequestHead::Encoding::kUnsupported;
-}
-
-void clear_head(RequestHead& head) {
-  auto headers = std::move(head.headers);
-  headers.clear();
-  head = RequestHead{};
-  head.headers = std::move(headers);
-}
-
 }  // namespace
 
 void HeadParser::reset() {
   start_ = line_ = scanned_ = end_ = 0;
-  clear_head(head_);
+  wire::clear_head(head_);
 }
 
 Result<bool> HeadParser::scan(std::string_view bytes) {
@@ -122,7 +91,7 @@ Result<bool> HeadParser::scan(std::string_view bytes) {
 }
 
 Status HeadParser::parse(std::string_view bytes) {
-  clear_head(head_);
+  wire::clear_head(head_);
   minor_ = 1;
   has_host_ = has_transfer_encoding_ = says_close_ = says_keep_alive_ = false;
   std::string_view rest = bytes.substr(start_, end_ - start_);
@@ -150,9 +119,9 @@ Status HeadParser::parse_request_line(std::string_view line) {
   head_.method_text = line.substr(0, a);
   head_.target = line.substr(a + 1, b - a - 1);
   if (head_.method_text.empty() || !all_of(head_.method_text, kToken)) return malformed("the method is not a token");
-  head_.method = method_of(head_.method_text);
+  head_.method = wire::method_of(head_.method_text);
   MAYFLY_TRY(parse_version(line.substr(b + 1)));
-  if (head_.target.empty() || !all_of(head_.target, kTarget)) {
+  if (head_.target.empty() || !wire::is_target(head_.target)) {
     return malformed("the target is empty or has characters that must be percent-encoded");
   }
   return parse_target();
@@ -192,9 +161,7 @@ Status HeadParser::parse_target() {
     if (authority == 0) return malformed("the target URL has no host");
     t.remove_prefix(authority);
   }
-  const auto mark = std::min(t.find('?'), t.size());
-  head_.path = mark == 0 ? std::string_view("/") : t.substr(0, mark);
-  head_.query = mark == t.size() ? std::string_view() : t.substr(mark + 1);
+  wire::split_target(t, head_);
   return Ok{};
 }
 
@@ -231,7 +198,7 @@ Status HeadParser::known_field(std::string_view name, std::string_view value) {
       break;
     case 16:
       if (iequals(name, "content-encoding")) {
-        head_.encoding = head_.encoding == RequestHead::Encoding::kIdentity ? encoding_of(value)
+        head_.encoding = head_.encoding == RequestHead::Encoding::kIdentity ? wire::encoding_of(value)
                                                                             : RequestHead::Encoding::kUnsupported;
       }
       break;

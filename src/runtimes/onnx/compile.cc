@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "runtimes/onnx/model_scan.h"
 #include "runtimes/onnx/ort_api.h"
+#include "runtimes/onnx/row_check.h"
 #include "runtimes/onnx/slot_runner.h"
 #include "tensor/json.h"
 
@@ -23,6 +24,7 @@ namespace mayfly {
 namespace {
 
 constexpr int kTimedRuns = 5;
+constexpr double kRowCheckMs = 2000;  // a model that runs longer gains nothing from joining rows
 constexpr std::size_t kCopyBytes = 1 << 20;
 
 struct Measured {
@@ -30,6 +32,7 @@ struct Measured {
   std::uint64_t artefact_bytes = 0;
   double load_ms = 0, run_ms = 0;
   std::uint64_t private_bytes = 0;
+  bool rows_independent = false;
 };
 
 double now_ms() {
@@ -123,6 +126,7 @@ Status measure(const Ort& ort, const Mapping& artefact, Measured& m) {
   m.run_ms = static_cast<double>(runs[kTimedRuns / 2]) / 1e6;
   const std::uint64_t after = private_bytes();
   m.private_bytes = after > before ? after - before : 0;
+  if (m.run_ms <= kRowCheckMs) m.rows_independent = rows_are_independent(ort, *session);
   m.signature = std::move(session->signature);
   return Ok{};
 }
@@ -153,9 +157,9 @@ Result<std::string> compile(const CompileArgs& args) {
   MAYFLY_TRY(measure(ort, *artefact, m));
   const std::string signature = signature_to_json(m.signature);  // {"inputs":[…],"outputs":[…]}
   return fmt::format(R"({{"ok":true,{},"artefact_bytes":{},"load_ms":{:.3f},"run_ms":{:.4f},"private_bytes":{},)"
-                     R"("opset":{},"runtime":"onnxruntime {}"}})",
+                     R"("rows_independent":{},"opset":{},"runtime":"onnxruntime {}"}})",
                      std::string_view(signature).substr(1, signature.size() - 2), m.artefact_bytes, m.load_ms, m.run_ms,
-                     m.private_bytes, scan->opset, args.runtime->version());
+                     m.private_bytes, m.rows_independent, scan->opset, args.runtime->version());
 }
 
 std::string refusal(const Error& e) {

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
 #include "base/fd.h"
 #include "runtimes/onnx/model_scan.h"
@@ -498,6 +499,53 @@ TEST(TopClasses, OrdersTiesByIndexAndPutsNanLast) {
   EXPECT_EQ(top[1].index, 0U);
   EXPECT_EQ(top[2].index, 3U);
   EXPECT_EQ(top[3].index, 1U);
+}
+
+TEST(Compile, TriesWhetherRowsInfluenceEachOther) {
+  const auto says = [](const std::string& name) { return compiled(name).report; };
+  EXPECT_NE(says("letter_mlp.onnx").find(R"("rows_independent":true)"), std::string::npos);
+  EXPECT_NE(says("identity_int32.onnx").find(R"("rows_independent":true)"), std::string::npos);
+  EXPECT_NE(says("rows_mixed.onnx").find(R"("rows_independent":false)"), std::string::npos);
+  EXPECT_NE(says("count.onnx").find(R"("rows_independent":false)"), std::string::npos);
+  EXPECT_NE(says("identity_bytes.onnx").find(R"("rows_independent":false)"), std::string::npos);
+}
+
+SlotRequest count_to(TestInstance& instance, std::int64_t n) {
+  SlotRequest rq;
+  rq.input_count = 1;
+  TensorRef& t = rq.inputs[0];
+  t.dtype = static_cast<std::uint8_t>(Dtype::kInt64);
+  t.rank = 1;
+  t.dims[0] = 1;
+  t.bytes = sizeof n;
+  std::memcpy(instance.input().data(), &n, sizeof n);
+  return rq;
+}
+
+TEST(Instance, EndsARunThatIsCancelled) {
+  TestInstance instance(compiled("count.onnx"));
+  instance.request() = count_to(instance, 200'000);  // long enough for runs to be watched from now on
+  ASSERT_EQ(instance.call().status, SlotStatus::kOk);
+  instance.request() = count_to(instance, 1'000'000'000'000);  // a week
+  std::thread canceller([&] {
+    // Whether the run has begun or not, it ends.
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    cancel_slot(instance.view(), 0);
+  });
+  EXPECT_EQ(instance.call().status, SlotStatus::kCancelled);
+  canceller.join();
+  instance.view().slot(0).cancel.store(0);
+  instance.request() = count_to(instance, 3);
+  const SlotResult r = instance.call();
+  ASSERT_EQ(r.status, SlotStatus::kOk) << r.error_text;
+  EXPECT_EQ(instance.values<float>(r.outputs[0])[0], 3.0F);
+}
+
+TEST(Instance, DoesNotBeginWhatIsCancelledBefore) {
+  TestInstance instance(compiled("count.onnx"));
+  instance.request() = count_to(instance, 1'000'000'000'000);
+  cancel_slot(instance.view(), 0);
+  EXPECT_EQ(instance.call().status, SlotStatus::kCancelled);
 }
 
 }  // namespace

@@ -28,7 +28,10 @@ Shape shape_of(const TensorRef& t) {
   return s;
 }
 
+Error cancelled() { return Error{Code::kCancelled, "cancelled", "the server cancelled the request"}; }
+
 SlotStatus slot_status(Code code) {
+  if (code == Code::kCancelled) return SlotStatus::kCancelled;
   if (code == Code::kInvalidArgument) return SlotStatus::kInvalidInput;
   return code == Code::kOutOfRange ? SlotStatus::kOutputTooLarge : SlotStatus::kModelError;
 }
@@ -57,6 +60,7 @@ Result<std::unique_ptr<SlotRunner>> SlotRunner::create(const Ort& ort, const Ses
   OrtRunOptions* options = nullptr;
   MAYFLY_TRY(ort.check(ort.api->CreateRunOptions(&options), "run_options_failed", "create run options"));
   r->run_options_ = OrtOwned<OrtRunOptions>(options, {ort.api->ReleaseRunOptions});
+  r->canceller_ = std::make_unique<Canceller>(ort, options, arena);
   return r;
 }
 
@@ -71,10 +75,12 @@ void SlotRunner::serve(std::uint32_t slot) {
   result.error_text[0] = '\0';
   Status status = Ok{};
   try {
-    status = run_request(rq, slot, result);
+    status = canceller_->begin(slot) ? run_request(rq, slot, result) : cancelled();
   } catch (const std::bad_alloc&) {
     status = make_error(Code::kResourceExhausted, "out_of_memory", "the instance ran out of memory in this request");
   }
+  if (canceller_->end() && !status.ok()) status = cancelled();
+  if (result.run_ns > Canceller::kWorthNs) canceller_->watch();
   result.status = SlotStatus::kOk;
   if (!status.ok()) {
     result.status = slot_status(status.error().code);

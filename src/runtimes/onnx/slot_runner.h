@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "runtimes/onnx/canceller.h"
 #include "runtimes/onnx/ort_api.h"
 #include "worker_ipc/arena.h"
 
@@ -54,6 +55,7 @@ class SlotRunner {
   TransformConfig transform_{};
   OrtOwned<OrtMemoryInfo> memory_;
   OrtOwned<OrtRunOptions> run_options_;
+  std::unique_ptr<Canceller> canceller_;  // uses the run options
   std::vector<OrtOwned<OrtValue>> inputs_;
   std::vector<Output> outputs_;
   std::vector<const OrtValue*> in_;

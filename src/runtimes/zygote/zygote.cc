@@ -120,6 +120,9 @@ void Zygote::compile(const LaunchRequest& rq) {
 
 // The child's whole life before it is an instance. It holds capabilities while it waits, and no tenant's byte.
 void Zygote::blank(const BlankRequest& rq, const std::vector<Fd>& fds, int socket) {
+  // First of all: while anyone holds the zygote's end of this socket, the launcher can't see that the zygote has died.
+  close(options_.socket);
+  signals_.reset();
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigset_t none;
   sigemptyset(&none);

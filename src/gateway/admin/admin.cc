@@ -1,0 +1,211 @@
+// The admin API under /admin/v1/: packages, endpoints and their versions, instances, logs; keys are in
+// admin_keys.cc. /openapi.json (pages.cc) describes it.
+#include <charconv>
+
+#include "gateway/gateway.h"
+#include "tensor/json_parse.h"
+
+namespace mayfly {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string text(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+Json parse_or_null(std::string_view s) {
+  auto j = parse_json_bounded(s);
+  return j.ok() ? std::move(*j) : Json();
+}
+
+std::string_view instance_state(const Instance& i) {
+  switch (i.phase()) {
+    case InstancePhase::kStarting:
+      return "starting";
+    case InstancePhase::kReady:
+      return i.busy() > 0 ? "busy" : "idle";
+    case InstancePhase::kEnding:
+    case InstancePhase::kDead:
+      return "ending";
+  }
+  return "ending";
+}
+
+Json instance_row(const Version& v, const Instance& i) {
+  const std::uint64_t now = now_ns();
+  return {{"id", i.id()},
+          {"endpoint", v.endpoint},
+          {"version", v.number},
+          {"pid", i.pid()},
+          {"state", instance_state(i)},
+          {"age_ms", (now - i.spawned_ns()) / 1'000'000},
+          {"idle_ms", i.busy() > 0 ? 0 : (now - i.last_used_ns()) / 1'000'000},
+          {"requests", i.requests()},
+          {"memory_bytes", i.memory_bytes()}};
+}
+
+Json instances_of(const Node& node, const Endpoint& e) {
+  Json out = Json::array();
+  for (const auto& [number, s] : e.versions) {
+    if (const Pool* p = node.find(*s->version)) {
+      for (const auto& i : p->instances()) out.push_back(instance_row(p->version(), *i));
+    }
+  }
+  return out;
+}
+
+Json summary(const Node& node, const Endpoint& e) {
+  std::uint32_t instances = 0, ready = 0, queued = 0;
+  for (const auto& [number, s] : e.versions) {
+    const Pool* p = node.find(*s->version);
+    if (p == nullptr) continue;
+    queued += p->waiting();
+    for (const auto& i : p->instances()) {
+      ++instances;
+      ready += i->phase() == InstancePhase::kReady ? 1 : 0;
+    }
+  }
+  const char* state = ready > 0 ? "warm" : instances > 0 ? "starting" : "cold";
+  return {{"name", e.name},
+          {"version", e.live->version->number},
+          {"state", state},
+          {"instances", instances},
+          {"ready", ready},
+          {"queued", queued},
+          {"requests", e.metrics.requests},
+          {"errors", e.metrics.errors},
+          {"cold_starts", e.metrics.cold},
+          {"created_ms", e.created_ms}};
+}
+
+std::uint64_t query_number(std::string_view query, std::string_view key, std::uint64_t otherwise) {
+  while (!query.empty()) {
+    const auto amp = query.find('&');
+    const std::string_view pair = query.substr(0, amp);
+    query = amp == std::string_view::npos ? "" : query.substr(amp + 1);
+    if (pair.substr(0, key.size()) != key || pair.substr(key.size(), 1) != "=") continue;
+    std::uint64_t n = otherwise;
+    std::from_chars(pair.data() + key.size() + 1, pair.data() + pair.size(), n);
+    return n;
+  }
+  return otherwise;
+}
+
+}  // namespace
+
+Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response& rs) {
+  auto fail = [&](const Error& e) { render_error(e, rq.head, rs); };
+  auto left = co_await control_.quota_left(c.principal.tenant);
+  if (!left.ok()) co_return fail(left.error()), Ok{};
+  if (*left == 0) {
+    co_return fail(make_error(Code::kResourceExhausted, "quota_exceeded",
+                              "the packages of tenant \"{}\" fill its quota of {} bytes; delete endpoints",
+                              c.principal.tenant, control_.options().tenant_quota_bytes)),
+        Ok{};
+  }
+  auto upload = packages_.begin(std::min(*left, control_.options().max_package_bytes));
+  if (!upload.ok()) co_return fail(upload.error()), Ok{};
+  for (;;) {
+    auto piece = co_await rq.reader->next();
+    if (!piece.ok()) {
+      rs.close = true;  // what else comes of the body is not known
+      co_return fail(piece.error()), Ok{};
+    }
+    if (piece->empty()) break;
+    auto write = [&] { return (*upload)->write(*piece); };
+    if (auto st = co_await blocking_.run(write); !st.ok()) {
+      rs.close = true;
+      co_return fail(st.error()), Ok{};
+    }
+  }
+  auto digest = co_await control_.accept_package(**upload, c.principal.tenant);
+  if (!digest.ok()) co_return fail(digest.error()), Ok{};
+  rs.body = fmt::format(R"({{"digest":"{}","bytes":{}}})", *digest, (*upload)->bytes());
+  co_return Ok{};
+}
+
+Task<Ok> Gateway::deploy(const Request& rq, RequestContext& c, Response& rs) {
+  auto parsed = parse_json_bounded(rq.body);
+  if (!parsed.ok()) co_return render_error(parsed.error(), rq.head, rs), Ok{};
+  Json& body = *parsed;
+  if (!body.is_object() || !body.contains("package") || !body["package"].is_string()) {
+    render_error(invalid("malformed_json", "expected {{\"package\": \"<digest>\", \"spec\": {{…}}}}"), rq.head, rs);
+    co_return Ok{};
+  }
+  const std::string spec = body.contains("spec") ? text(body["spec"]) : "{}";
+  auto served = co_await control_.deploy(c.principal.tenant, c.name, body["package"].get<std::string>(), spec);
+  if (!served.ok()) {
+    render_error(served.error(), rq.head, rs);
+    co_return Ok{};
+  }
+  rs.body = text({{"name", c.name},
+                  {"version", (*served)->version->number},
+                  {"url", "/v2/models/" + c.name},
+                  {"report", parse_or_null((*served)->report_json)}});
+  co_return Ok{};
+}
+
+void Gateway::list_endpoints(RequestContext& c, Response& rs) {
+  Json rows = Json::array();
+  for (const EndpointPtr& e : control_.list(c.principal.tenant)) rows.push_back(summary(node_, *e));
+  rs.body = text({{"endpoints", rows}});
+}
+
+void Gateway::show_endpoint(RequestContext& c, Response& rs) {
+  Json out = summary(node_, *c.endpoint);
+  Json versions = Json::array();
+  for (const auto& [number, s] : c.endpoint->versions) {
+    versions.push_back({{"number", number},
+                        {"package", s->package},
+                        {"created_ms", s->created_ms},
+                        {"spec", parse_or_null(settings_to_json(s->settings))},
+                        {"report", parse_or_null(s->report_json)}});
+  }
+  out["versions"] = versions;
+  out["instances"] = instances_of(node_, *c.endpoint);
+  rs.body = text(out);
+}
+
+void Gateway::list_instances(RequestContext& c, Response& rs) {
+  Json rows = Json::array();
+  for (const auto& [version, pool] : node_.pools()) {
+    if (version->tenant != c.principal.tenant) continue;
+    for (const auto& i : pool->instances()) rows.push_back(instance_row(*version, *i));
+  }
+  rs.body = text({{"instances", rows}});
+}
+
+Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
+  switch (c.spec->route) {
+    case Route::kPackages:
+      co_return co_await upload_package(rq, c, rs);
+    case Route::kVersions:
+      co_return co_await deploy(rq, c, rs);
+    case Route::kKeyList:
+    case Route::kKeyCreate:
+    case Route::kKeyRevoke:
+    case Route::kKeyLimit:
+      co_return co_await keys(rq, c, rs);
+    case Route::kEndpoints:
+      list_endpoints(c, rs);
+      break;
+    case Route::kEndpoint:
+      show_endpoint(c, rs);
+      break;
+    case Route::kInstances:
+      list_instances(c, rs);
+      break;
+    case Route::kEndpointLogs:
+      rs.body = text({{"lines", log_.tail(c.name, query_number(rq.head->query, "tail", 100))}});
+      break;
+    default: {  // kEndpointDelete
+      auto st = co_await control_.remove(c.principal.tenant, c.name);
+      if (!st.ok())
+        render_error(st.error(), rq.head, rs);
+      else
+        rs.body = text({{"deleted", c.name}});
+    }
+  }
+  co_return Ok{};
+}
+
+}  // namespace mayfly

@@ -89,6 +89,15 @@ Status prepare_data_dir(const std::string& dir, std::uint32_t uid) {
   return Ok{};
 }
 
+// The folder of POSIX shared memory, opened while its path still leads there; nothing where it is not wanted. The
+// launcher exists already, so no other process has it.
+Result<Fd> open_shared_memory(bool wanted) {
+  if (!wanted) return Fd();
+  Fd folder(open("/dev/shm", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) return errno_error(errno, "open /dev/shm for --shared-memory");
+  return folder;
+}
+
 // Forks the launcher. The caller keeps the returned end.
 Result<Fd> split_off_launcher(const std::string& library, bool require_isolation) {
   int pair[2];
@@ -127,11 +136,13 @@ Result<std::string> await_launcher(int socket) {
 
 class Server {
  public:
-  Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log, std::unique_ptr<TlsFiles> tls)
+  Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log, std::unique_ptr<TlsFiles> tls,
+         Fd shared_memory)
       : options_(o),
         tls_(std::move(tls)),
         listen_(std::move(listen)),
         runtime_(std::move(runtime)),
+        shared_memory_(std::move(shared_memory)),
         log_fd_(std::move(log)),
         log_(log_fd_.get()),
         keys_(o.require_keys || !listen_.loopback),
@@ -159,6 +170,7 @@ class Server {
   std::unique_ptr<TlsFiles> tls_;  // null: no TLS
   Listen listen_;
   std::string runtime_;
+  Fd shared_memory_;
   Fd log_fd_;
   asio::io_context io_{1};
   Log log_;
@@ -304,8 +316,8 @@ Result<int> Server::run() {
   control_ = std::make_unique<Control>(io_.get_executor(), c, *store_, *packages_, blocking_, launcher_, log_);
   node_ = std::make_unique<Node>(io_.get_executor(), launcher_, *control_);
   control_->attach(*node_);
-  gateway_ = std::make_unique<Gateway>(GatewayOptions{MAYFLY_VERSION}, *control_, *node_, keys_, *store_, *packages_,
-                                       blocking_, log_);
+  gateway_ = std::make_unique<Gateway>(GatewayOptions{MAYFLY_VERSION, std::move(shared_memory_)}, *control_, *node_,
+                                       keys_, *store_, *packages_, blocking_, log_);
   launcher_.run();
   signals_.add(SIGTERM);
   signals_.add(SIGINT);
@@ -342,6 +354,8 @@ Result<int> serve_or_error(const ServeOptions& o) {
   if (!launcher.ok()) return launcher.error();
   auto runtime = await_launcher(launcher->get());
   if (!runtime.ok()) return runtime.error();
+  auto shared_memory = open_shared_memory(o.shared_memory);
+  if (!shared_memory.ok()) return shared_memory.error();
   // After the fork, so that neither launcher nor sandboxes have ever held the key.
   std::unique_ptr<TlsFiles> tls;
   if (!o.tls_cert.empty()) {
@@ -354,7 +368,8 @@ Result<int> serve_or_error(const ServeOptions& o) {
   if (tls) tls->confined();
   // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them
   // down.
-  auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log), std::move(tls));
+  auto* server =
+      new Server(o, *listen, std::move(*launcher), *runtime, std::move(log), std::move(tls), std::move(*shared_memory));
   server->event("isolation", isolation);
   return server->run();
 }

@@ -6,6 +6,7 @@ namespace mayfly {
 
 int http_status(const Error& e) {
   if (e.reason == "payload_too_large") return 413;
+  if (e.reason == "unsupported_media_type") return 415;
   if (e.reason == "head_too_large") return 431;
   if (e.reason == "method_not_allowed") return 405;
   if (e.reason == "queue_full") return 429;

@@ -65,6 +65,7 @@ TEST(ErrorTest, HttpStatusFollowsTheCode) {
 
 TEST(ErrorTest, SomeReasonsHaveAStatusOfTheirOwn) {
   EXPECT_EQ(http_status(Error{Code::kInvalidArgument, "payload_too_large", ""}), 413);
+  EXPECT_EQ(http_status(Error{Code::kInvalidArgument, "unsupported_media_type", ""}), 415);
   EXPECT_EQ(http_status(Error{Code::kInvalidArgument, "head_too_large", ""}), 431);
   EXPECT_EQ(http_status(Error{Code::kUnimplemented, "method_not_allowed", ""}), 405);
   EXPECT_EQ(http_status(Error{Code::kUnavailable, "queue_full", ""}), 429);

@@ -32,6 +32,7 @@ void build_app(CLI::App& app, Context& ctx) {
   add_serve(app, ctx);
   add_deploy(app, ctx);
   add_apply(app, ctx);
+  add_import(app, ctx);
   add_get(app, ctx);
   add_list(app, ctx);
   add_delete(app, ctx);

@@ -27,6 +27,7 @@ struct Context {
 void add_serve(CLI::App& app, Context& ctx);
 void add_deploy(CLI::App& app, Context& ctx);
 void add_apply(CLI::App& app, Context& ctx);
+void add_import(CLI::App& app, Context& ctx);
 void add_get(CLI::App& app, Context& ctx);
 void add_list(CLI::App& app, Context& ctx);
 void add_delete(CLI::App& app, Context& ctx);

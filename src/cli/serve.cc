@@ -21,6 +21,8 @@ void add_serve(CLI::App& app, Context& ctx) {
           CLI::AsNumberWithUnit::Options(CLI::AsNumberWithUnit::CASE_SENSITIVE | CLI::AsNumberWithUnit::UNIT_REQUIRED),
           "TIME"));
   cmd->add_flag("--require-keys", o->require_keys, "ask for a key from callers on this machine too");
+  cmd->add_flag("--shared-memory", o->shared_memory,
+                "let callers on this machine hand over tensors in POSIX shared memory that the server's user may open");
   cmd->add_flag("--allow-weak-isolation", *weak, "start although `mayfly doctor` says that sandboxes are incomplete");
   cmd->add_option("--max-package", o->max_package_bytes, "largest model [4Gi]")->transform(bytes);
   cmd->add_option("--tenant-quota", o->tenant_quota_bytes, "models of one tenant together [64Gi]")->transform(bytes);

@@ -21,6 +21,7 @@ struct ServeOptions {
   std::string tls_key;              // PEM file
   bool tls_allow_plain = false;     // with TLS: plain HTTP for other hosts too
   std::uint32_t max_streams = 128;  // of one HTTP/2 connection
+  bool shared_memory = false;       // callers on this host may hand over tensors in POSIX shared memory
 };
 
 // Both return the exit status of the process.

@@ -8,6 +8,7 @@
 #include "crypto/hash.h"
 #include "gateway/grpc/status.h"
 #include "gateway/origin.h"
+#include "gateway/sagemaker/keys.h"
 
 namespace mayfly {
 namespace {
@@ -60,7 +61,8 @@ Gateway::Gateway(GatewayOptions options, Control& control, Node& node, KeyRing& 
       store_(store),
       packages_(packages),
       blocking_(blocking),
-      log_(log) {
+      log_(log),
+      shared_memory_(std::move(options_.shared_memory)) {
   for (char c : random_token(11)) id_base_ = id_base_ * 62 + static_cast<std::uint64_t>(c);
 }
 
@@ -115,6 +117,7 @@ Status Gateway::resolve(const RequestHead& head, const RouteMatch& match, Reques
   percent_decode(match.part, c.part);
   if (!match.method_fits) return wrong_method(head.method_text, head.path);
   if (match.spec->needs == Needs::kNothing) return Ok{};
+  if (match.spec->room == Room::kSageMaker) return find_invoked(head, c);
   MAYFLY_TRY(find_endpoint(c, match.version));
   return match.spec->room == Room::kV1 && !match.part.empty() ? find_label(c, c.part) : Ok{};
 }
@@ -164,7 +167,10 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
     p.refuse = std::move(e);
     return p;
   };
-  auto principal = keys_.authenticate(head.header("authorization"), head.header("x-api-key"));
+  auto principal = keys_.authenticate(head.header("authorization"),
+                                      dialect_of(head.path) == Dialect::kSageMaker && head.header("x-api-key").empty()
+                                          ? sagemaker_key(head)
+                                          : head.header("x-api-key"));
   if (principal.ok())
     c->principal = std::move(*principal);
   else
@@ -210,12 +216,13 @@ Task<Ok> Gateway::dispatch(const Request& rq, RequestContext& c, Response& rs) {
     case Room::kOip:
       co_return co_await oip(rq, c, rs);
     case Room::kTorchServe:
-      co_return co_await predictions(rq, c, rs);
+      co_return co_await torchserve(rq, c, rs);
     case Room::kAdmin:
       co_return co_await admin(rq, c, rs);
     case Room::kV1:
       co_return co_await v1(rq, c, rs);
     case Room::kSageMaker:
+      co_return co_await invocations(rq, c, rs);
     case Room::kPages:
       if (c.spec->route == Route::kMetrics)
         metrics_page(rs);

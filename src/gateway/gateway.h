@@ -9,10 +9,12 @@
 #include <vector>
 
 #include "async/turns.h"
+#include "base/fd.h"
 #include "control/control.h"
 #include "gateway/grpc/call.h"
 #include "gateway/grpc/pages.h"
 #include "gateway/http.h"
+#include "gateway/oip/shared_memory.h"
 #include "gateway/routes.h"
 #include "iam/keys.h"
 #include "node/node.h"
@@ -48,6 +50,7 @@ struct RequestContext {
 
 struct GatewayOptions {
   std::string version;  // of this build
+  Fd shared_memory;     // the folder of POSIX shared memory, where callers may register it
 };
 
 class Gateway final : public HttpHandler {
@@ -66,6 +69,7 @@ class Gateway final : public HttpHandler {
   void give_back(RequestContext* c);
   Status resolve(const RequestHead& head, const RouteMatch& match, RequestContext& c);
   Status find_endpoint(RequestContext& c, std::string_view version);
+  Status find_invoked(const RequestHead& head, RequestContext& c);
   static Status find_label(RequestContext& c, std::string_view label);
   Status begin_use(RequestContext& c, std::uint64_t received_ns);  // admin/keys.cc
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
@@ -80,9 +84,16 @@ class Gateway final : public HttpHandler {
   void note_refusal(RequestContext& c, const Error& error, std::uint64_t received_ns);
   Task<Ok> oip(const Request& rq, RequestContext& c, Response& rs);  // oip/
   Task<Ok> infer(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> generate(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> repository(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> server_settings(const Request& rq, RequestContext& c, Response& rs);
+  Task<Ok> shared_memory_page(const Request& rq, RequestContext& c, Response& rs);
+  void triton_page(RequestContext& c, Response& rs);
   Task<Ok> v1(const Request& rq, RequestContext& c, Response& rs);  // v1/
   Task<Ok> v1_predict(const Request& rq, RequestContext& c, Response& rs);
-  Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);     // torchserve/
+  Task<Ok> invocations(const Request& rq, RequestContext& c, Response& rs);  // sagemaker/
+  Task<Ok> torchserve(const Request& rq, RequestContext& c, Response& rs);   // torchserve/
+  Task<Ok> predictions(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> upload_package(const Request& rq, RequestContext& c, Response& rs);  // admin/
   BodyPolicy grpc_on_head(const Request& request, void*& cookie);               // grpc_calls.cc
   Status grpc_admit(const Request& request, RequestContext& c);
@@ -118,6 +129,7 @@ class Gateway final : public HttpHandler {
   BlockingPool& blocking_;
   Log& log_;
   Turns key_turns_;  // who changes the limits of a key: store and memory in the same order
+  SharedMemory shared_memory_;
   bool ready_ = false;
   std::string log_line_;  // reused
   std::uint64_t id_base_ = 0, id_next_ = 0;

@@ -59,18 +59,20 @@ void append_responses(std::string& out, const RouteSpec& r) {
   auto to = std::back_inserter(out);
   const std::string_view error = error_response(dialect_of(r.path));
   // A row without an answer says what is missing here.
-  fmt::format_to(to, R"("responses":{{"{}":{{"$ref":"#/components/responses/{}"}})", r.response.empty() ? 501 : 200,
+  fmt::format_to(to, R"("responses":{{"{}":{{"$ref":"#/components/responses/{}"}})", r.response.empty() ? "501" : "200",
                  r.response.empty() ? error : r.response);
   auto add = [&](std::string_view status) {
     fmt::format_to(to, R"(,"{}":{{"$ref":"#/components/responses/{}"}})", status, error);
   };
   const bool names = r.path.find('{') != std::string_view::npos;
-  if (!r.request.empty() || r.needs == Needs::kPrediction) add("400");
+  if (!r.request.empty() || r.needs == Needs::kPrediction || r.path.find("shared") != std::string_view::npos)
+    add("400");
   if (r.scope != kPublic) add("401");
   add("403");
   if (names || r.needs != Needs::kNothing) add("404");
   if (!r.request.empty()) {
     add("408");
+    add("409");
     add("413");
     add("415");
   }

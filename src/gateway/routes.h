@@ -24,6 +24,23 @@ enum class Route : std::uint8_t {
   kModelList,
   kModelMetadata,
   kModelReady,
+  // Triton's extensions
+  kGenerate,
+  kGenerateStream,
+  kModelConfig,
+  kModelStats,
+  kAllStats,
+  kRepositoryIndex,
+  kRepositoryLoad,
+  kRepositoryUnload,
+  kTrace,
+  kTraceSet,
+  kLogging,
+  kLoggingSet,
+  kSharedMemoryStatus,
+  kSharedMemoryRegister,
+  kSharedMemoryUnregister,
+  kCudaSharedMemory,
   // KServe V1 and TensorFlow Serving
   kV1Predict,
   kV1Classify,
@@ -33,6 +50,14 @@ enum class Route : std::uint8_t {
   kV1Metadata,
   // TorchServe
   kPredictions,
+  kPing,  // SageMaker's too
+  kApiDescription,
+  kTorchModels,
+  kTorchModel,
+  kExplanations,
+  // SageMaker
+  kInvocations,
+  kEndpointInvocations,
   // administration and the server's own pages
   kPackages,
   kEndpoints,

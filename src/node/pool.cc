@@ -163,7 +163,8 @@ Task<Result<Lease>> Pool::acquire(Ask ask) {
   if (Status st = refusal(waiter, false, now); !st.ok()) co_return std::move(st.error());
   shared_ = true;
   if (policy::FairEntry* out = queue_.push(waiter)) {
-    static_cast<Waiter*>(out)->granted.set(queue_full(policy::retry_after_s(queue_.queued_cost_ns())));
+    static_cast<Waiter*>(out)->granted.set(
+        queue_full(policy::retry_after_s(queue_.queued_cost_ns() / std::max<std::uint64_t>(1, instances_.size()))));
   }
   const CancelScope scope(ask.cancel, &Waiter::cancel, &waiter);
   co_return co_await waiter.granted.wait();

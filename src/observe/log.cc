@@ -123,8 +123,10 @@ void Log::forget(const std::string& endpoint) {
 }
 
 void Log::request(const std::string& endpoint, std::string_view json) {
-  buffer_ += json;
-  buffer_ += '\n';
+  if (writes_requests_) {
+    buffer_ += json;
+    buffer_ += '\n';
+  }
   keep(endpoint, json);
   if (buffer_.size() > 65536) flush();
 }

@@ -35,6 +35,9 @@ class Log {
   // `json` is a complete object without line end.
   void request(const std::string& endpoint, std::string_view json);
   void event(const std::string& endpoint, std::string json);
+  // Whether request lines go to the descriptor; `mayfly logs` shows them either way.
+  void write_requests(bool on) { writes_requests_ = on; }
+  bool writes_requests() const { return writes_requests_; }
   void flush();  // hands to the writer
   bool pending() const { return !buffer_.empty() || dropped_ > 0; }
   // Hands over what is left and waits until it is written, for so long at most. Nothing is written after it.
@@ -53,6 +56,7 @@ class Log {
   static void write_all(std::shared_ptr<Queue> queue);
   void keep(const std::string& endpoint, std::string_view json);
 
+  bool writes_requests_ = true;
   std::string buffer_;
   std::uint64_t dropped_ = 0;  // lines since the last that was handed over
   // Shared with the thread, which a blocked write may keep beyond the Log.

@@ -85,6 +85,29 @@ Status read(od::value v, std::string_view where, T& out) {
   return Ok{};
 }
 
+inline const char* skip_space(const char* p) {
+  while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') ++p;
+  return p;
+}
+
+// Where the text of a value begins. Consumes it, so that the walk goes on behind it and its brackets are checked.
+inline Status text_of(od::value v, std::string_view where, const char*& out) {
+  out = v.raw_json_token().data();
+  od::json_type type{};
+  if (auto e = v.type().get(type)) return json_error(e, where);
+  std::string_view all;
+  if (type == od::json_type::array) {
+    od::array a;
+    if (auto e = v.get_array().get(a)) return json_error(e, where);
+    if (auto e = a.raw_json().get(all)) return json_error(e, where);
+  } else if (type == od::json_type::object) {
+    od::object o;
+    if (auto e = v.get_object().get(o)) return json_error(e, where);
+    if (auto e = o.raw_json().get(all)) return json_error(e, where);
+  }
+  return Ok{};
+}
+
 // Walks the members of the object that the buffer's first `length` bytes are, and nothing after it.
 template <typename F>
 Status each_field_of_body(ParseBuffer& buffer, std::size_t length, F&& f) {

@@ -5,7 +5,8 @@
 // Sources: KServe "Open Inference Protocol (V2)" and Triton's extension_binary_data.md, extension_classification.md.
 // Reasons of parse errors (all kInvalidArgument): malformed_json, unknown_tensor, missing_tensor, duplicate_tensor,
 // datatype_mismatch, tensor_shape_mismatch, tensor_size_mismatch, value_out_of_range, invalid_value,
-// payload_too_large, shared_memory_unsupported. Unknown keys of a request are ignored.
+// payload_too_large, shared_memory_unsupported, and those of SharedMemoryAccess. Unknown keys of a request are ignored,
+// and so are the parameters sequence_id, sequence_start and sequence_end: models here keep no state between requests.
 // JSON has no NaN: responses print NaN, Infinity and -Infinity (what Python's json reads); requests can't carry them
 // in JSON, only in binary form.
 #pragma once
@@ -20,6 +21,7 @@
 #include "tensor/tensor.h"
 #include "worker_ipc/arena.h"
 #include "worker_ipc/input_area.h"
+#include "worker_ipc/shared_memory.h"
 
 namespace mayfly {
 
@@ -27,15 +29,33 @@ inline constexpr std::size_t kMaxRequestIdBytes = 1024;
 inline constexpr std::size_t kMaxDataNesting = 16;         // of arrays in "data"
 inline constexpr std::uint32_t kMaxClassification = 1000;  // "classification" of a requested output
 
+// A place in a shared memory region; no region: none.
+struct SharedPlace {
+  std::string region;
+  std::uint64_t bytes = 0, offset = 0;
+};
+
 struct InferRequest {
   std::string id;
   bool binary_output_default = false;
+  std::uint64_t priority = 0;    // as sent: 0 is none, 1 the highest (Triton)
+  std::uint64_t timeout_us = 0;  // 0: none
   struct Out {
     std::uint32_t index = 0;  // position in the signature's outputs
     std::optional<bool> binary;
     std::uint32_t classification = 0;  // > 0: that many "score:index" strings for each row of the last dimension
+    SharedPlace shared{};              // the output is written there instead of into the answer
   };
   std::vector<Out> outputs;  // empty: all, in the signature's order
+  // The caller's regions; null: requests may not refer to shared memory. Set by the caller of parse_infer.
+  const SharedMemoryAccess* shared_memory = nullptr;
+
+  void clear() {
+    id.clear();
+    binary_output_default = false;
+    priority = timeout_us = 0;
+    outputs.clear();
+  }
 };
 
 // Parses a request body. `inference_header_content_length`: length of the JSON part where binary data follows it;

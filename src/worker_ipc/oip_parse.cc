@@ -12,10 +12,23 @@ namespace {
 
 using namespace json_walk;
 
-Error shared_memory(std::string_view tensor) {
+Error no_shared_memory(std::string_view tensor) {
   return invalid("shared_memory_unsupported",
-                 "tensor \"{}\" asks for a shared memory region, which is not supported; send its data in the request",
+                 "tensor \"{}\" asks for a shared memory region, which only callers on the host of a server with "
+                 "--shared-memory may; send its data in the request",
                  shown(tensor));
+}
+
+// Takes one of the parameters shared_memory_region, shared_memory_byte_size, shared_memory_offset.
+Status read_place(std::string_view key, od::value v, SharedPlace& out) {
+  if (key == "shared_memory_byte_size") return read(v, "shared_memory_byte_size", out.bytes);
+  if (key == "shared_memory_offset") return read(v, "shared_memory_offset", out.offset);
+  if (key != "shared_memory_region") return Ok{};
+  std::string_view name;
+  MAYFLY_TRY(read(v, "shared_memory_region", name));
+  if (name.empty()) return invalid("invalid_value", "shared_memory_region is empty; expected the name of a region");
+  out.region = name;
+  return Ok{};
 }
 
 // One input object as found; the views point into the parser's buffers, which live until the next request.
@@ -26,7 +39,8 @@ struct InputText {
   Shape shape;
   std::uint64_t binary_bytes = 0;
   bool has_name = false, has_datatype = false, has_shape = false, has_data = false, has_binary = false;
-  bool has_shared_memory = false;
+  SharedPlace shared;
+  bool is_shared() const { return !shared.region.empty(); }
 };
 
 class InferParser {
@@ -47,6 +61,8 @@ class InferParser {
     if (key == "parameters") {
       return each_member(v, "parameters", [&](std::string_view k, od::value p) -> Status {
         if (k == "binary_data_output") return read(p, "parameters.binary_data_output", out_.binary_output_default);
+        if (k == "priority") return read(p, "parameters.priority", out_.priority);
+        if (k == "timeout") return read(p, "parameters.timeout", out_.timeout_us);
         return Ok{};
       });
     }
@@ -88,7 +104,7 @@ class InferParser {
     }
     if (key == "parameters") {
       return each_member(v, "inputs.parameters", [&](std::string_view k, od::value p) -> Status {
-        if (k.starts_with("shared_memory_")) in.has_shared_memory = true;
+        if (k.starts_with("shared_memory_")) return read_place(k, p, in.shared);
         if (k != "binary_data_size") return Ok{};
         in.has_binary = true;
         return read(p, "inputs.parameters.binary_data_size", in.binary_bytes);
@@ -120,7 +136,7 @@ class InferParser {
     if ((seen_ & bit) != 0) return invalid("duplicate_tensor", "input \"{}\" appears twice; expected once", in.name);
     seen_ |= bit;
     const TensorSpec& spec = sig_.inputs[static_cast<std::size_t>(index)];
-    if (in.has_shared_memory) return shared_memory(in.name);
+    if (in.is_shared() && out_.shared_memory == nullptr) return no_shared_memory(in.name);
     MAYFLY_TRY(check_type(in, spec));
     TensorRef& ref = rq_.inputs[rq_.input_count];
     ref = TensorRef{};
@@ -152,9 +168,11 @@ class InferParser {
   }
 
   Status fill(const InputText& in, const TensorSpec& spec, TensorRef& ref) {
-    if (in.has_data == in.has_binary) {
-      return invalid("invalid_value", "input \"{}\": expected either \"data\" or parameters.binary_data_size, got {}",
-                     in.name, in.has_data ? "both" : "neither");
+    if (int{in.has_data} + int{in.has_binary} + int{in.is_shared()} != 1) {
+      return invalid("invalid_value",
+                     "input \"{}\": expected one of \"data\", parameters.binary_data_size and "
+                     "parameters.shared_memory_region, got {}",
+                     in.name, in.has_data || in.has_binary ? "several" : "none");
     }
     const auto count = element_count(in.shape);
     const std::span<std::byte> room = area_.room(ref.index);
@@ -170,6 +188,9 @@ class InferParser {
       auto bytes = parse_json_data(in.data, in.name, spec.dtype, *count, room);
       if (!bytes) return std::move(bytes.error());
       ref.bytes = *bytes;
+    } else if (in.is_shared()) {
+      MAYFLY_TRY(take_shared(in, spec, *count, room));
+      ref.bytes = in.shared.bytes;
     } else {
       MAYFLY_TRY(take_binary(in, spec, *count, room));
       ref.bytes = in.binary_bytes;
@@ -184,37 +205,54 @@ class InferParser {
       return invalid("tensor_size_mismatch", "input \"{}\": binary_data_size is {}; only {} bytes follow the JSON",
                      in.name, n, tail_.size());
     }
-    if (spec.dtype != Dtype::kBytes && n != count * dtype_size(spec.dtype)) {
-      return invalid("tensor_size_mismatch", "input \"{}\": binary_data_size is {}; expected {} for shape {} of {}",
-                     in.name, n, count * dtype_size(spec.dtype), to_string(in.shape), dtype_name(spec.dtype));
-    }
-    if (n > room.size()) {
-      return invalid("payload_too_large", "input \"{}\": {} bytes do not fit; {} are left for inputs of one request",
-                     in.name, n, room.size());
-    }
+    MAYFLY_TRY(check_bytes(in, "binary_data_size", n, spec, count, room));
     const auto from = std::as_bytes(std::span(tail_.data(), n));
+    MAYFLY_TRY(check_elements(in, spec, count, from));
+    if (n > 0) std::memcpy(room.data(), from.data(), n);
+    tail_.remove_prefix(n);
+    return Ok{};
+  }
+
+  Status take_shared(const InputText& in, const TensorSpec& spec, std::uint64_t count, std::span<std::byte> room) {
+    MAYFLY_TRY(check_bytes(in, "shared_memory_byte_size", in.shared.bytes, spec, count, room));
+    const std::span<std::byte> to = room.first(in.shared.bytes);
+    MAYFLY_TRY(out_.shared_memory->read(in.shared.region, in.shared.offset, to));
+    return check_elements(in, spec, count, to);
+  }
+
+  // The size that a request says of an input's bytes; `what` names the parameter.
+  static Status check_bytes(const InputText& in, std::string_view what, std::uint64_t n, const TensorSpec& spec,
+                            std::uint64_t count, std::span<std::byte> room) {
+    if (spec.dtype != Dtype::kBytes && n != count * dtype_size(spec.dtype)) {
+      return invalid("tensor_size_mismatch", "input \"{}\": {} is {}; expected {} for shape {} of {}", in.name, what, n,
+                     count * dtype_size(spec.dtype), to_string(in.shape), dtype_name(spec.dtype));
+    }
+    if (n <= room.size()) return Ok{};
+    return invalid("payload_too_large", "input \"{}\": {} bytes do not fit; {} are left for inputs of one request",
+                   in.name, n, room.size());
+  }
+
+  static Status check_elements(const InputText& in, const TensorSpec& spec, std::uint64_t count,
+                               std::span<const std::byte> from) {
     if (spec.dtype == Dtype::kBytes && !bytes_well_formed(from, count)) {
       return invalid("tensor_size_mismatch",
                      "input \"{}\": its {} bytes are not {} elements of a 4-byte length and that many bytes", in.name,
-                     n, count);
+                     from.size(), count);
     }
-    if (spec.dtype == Dtype::kBool) {
-      for (std::size_t i = 0; i < n; ++i) {
-        if (from[i] > std::byte{1}) {
-          return invalid("invalid_value", "input \"{}\": element {} is {}; expected a BOOL of 0 or 1", in.name, i,
-                         std::to_integer<int>(from[i]));
-        }
+    if (spec.dtype != Dtype::kBool) return Ok{};
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      if (from[i] > std::byte{1}) {
+        return invalid("invalid_value", "input \"{}\": element {} is {}; expected a BOOL of 0 or 1", in.name, i,
+                       std::to_integer<int>(from[i]));
       }
     }
-    if (n > 0) std::memcpy(room.data(), from.data(), n);
-    tail_.remove_prefix(n);
     return Ok{};
   }
 
   Status output(od::value v) {
     InferRequest::Out o;
     std::string_view name;
-    bool has_shared_memory = false, has_name = false;
+    bool has_name = false;
     MAYFLY_TRY(each_member(v, "outputs", [&](std::string_view k, od::value m) -> Status {
       if (k == "name") {
         has_name = true;
@@ -222,7 +260,7 @@ class InferParser {
       }
       if (k != "parameters") return Ok{};
       return each_member(m, "outputs.parameters", [&](std::string_view pk, od::value p) -> Status {
-        if (pk.starts_with("shared_memory_")) has_shared_memory = true;
+        if (pk.starts_with("shared_memory_")) return read_place(pk, p, o.shared);
         return output_parameter(pk, p, o);
       });
     }));
@@ -232,7 +270,10 @@ class InferParser {
       return invalid("unknown_tensor", "the model has no output \"{}\"; expected: {}", shown(name),
                      names_of(sig_.outputs));
     }
-    if (has_shared_memory) return shared_memory(name);
+    if (!o.shared.region.empty()) {
+      if (out_.shared_memory == nullptr) return no_shared_memory(name);
+      MAYFLY_TRY(out_.shared_memory->check(o.shared.region, o.shared.offset, o.shared.bytes));
+    }
     const std::uint64_t bit = std::uint64_t{1} << index;
     if ((mask_ & bit) != 0) return invalid("duplicate_tensor", "output \"{}\" is requested twice; expected once", name);
     mask_ |= bit;
@@ -243,7 +284,7 @@ class InferParser {
       return invalid("invalid_value", "output \"{}\" is {}; \"classification\" expects a floating point output", name,
                      dtype_name(t));
     }
-    out_.outputs.push_back(o);
+    out_.outputs.push_back(std::move(o));
     return Ok{};
   }
 
@@ -299,7 +340,7 @@ Status parse_infer(std::string_view body, std::optional<std::uint64_t> inference
   rq.kind = RequestKind::kTensors;
   rq.input_count = 0;
   rq.raw_bytes = 0;
-  out = InferRequest{};
+  out.clear();
   thread_local ParseBuffer buffer;
   buffer.load(body.substr(0, header));
   Status s = InferParser(sig, rq, area, body.substr(header), out).run(buffer, header);

@@ -21,15 +21,29 @@ struct Piece {
   std::span<const std::byte> data;
   std::string made;
   bool binary = false;
+  const SharedPlace* shared = nullptr;  // it was written there
   std::span<const std::byte> bytes() const { return made.empty() ? data : std::as_bytes(std::span(made)); }
 };
 
+Status write_shared(const Piece& t, const SharedPlace& to, const InferRequest& rq) {
+  if (rq.shared_memory == nullptr) {
+    return make_error(Code::kInternal, "shared_memory_unsupported", "output \"{}\": there is no shared memory", t.name);
+  }
+  const auto bytes = t.bytes();
+  if (bytes.size() > to.bytes) {
+    return invalid("region_too_small",
+                   "output \"{}\" has {} bytes; shared_memory_byte_size of the request is {}, in region \"{}\"", t.name,
+                   bytes.size(), to.bytes, to.region);
+  }
+  return rq.shared_memory->write(to.region, to.offset, bytes);
+}
+
 Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& sig, const SlotResult& r,
                                      std::span<const std::byte> region) {
-  std::vector<InferRequest::Out> wanted = rq.outputs;
-  for (std::uint32_t i = 0; rq.outputs.empty() && i < sig.outputs.size(); ++i) wanted.push_back({i, {}, 0});
+  std::vector<InferRequest::Out> all;
+  for (std::uint32_t i = 0; rq.outputs.empty() && i < sig.outputs.size(); ++i) all.push_back({i, {}, 0, {}});
   std::vector<Piece> pieces;
-  for (const InferRequest::Out& o : wanted) {
+  for (const InferRequest::Out& o : rq.outputs.empty() ? all : rq.outputs) {
     const TensorRef* ref = find_output(r, o.index);
     if (ref == nullptr) return missing_output(sig.outputs[o.index].name);
     Piece t;
@@ -45,6 +59,11 @@ Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& si
       t.data = {};
       t.dtype = Dtype::kBytes;
     }
+    if (!o.shared.region.empty()) {
+      MAYFLY_TRY(write_shared(t, o.shared, rq));
+      t.shared = &o.shared;
+      t.binary = false;
+    }
     pieces.push_back(std::move(t));
   }
   return pieces;
@@ -59,6 +78,13 @@ void print_piece(std::string& out, const Piece& t) {
     append_number(out, static_cast<std::uint64_t>(t.shape.dims[i]));  // an answer's dimensions are not negative
   }
   out += ']';
+  if (t.shared != nullptr) {
+    out += ",\"parameters\":{\"shared_memory_region\":";
+    append_json_string(out, t.shared->region);
+    if (t.shared->offset > 0) fmt::format_to(std::back_inserter(out), ",\"shared_memory_offset\":{}", t.shared->offset);
+    fmt::format_to(std::back_inserter(out), ",\"shared_memory_byte_size\":{}}}}}", t.bytes().size());
+    return;
+  }
   if (t.binary) {
     fmt::format_to(std::back_inserter(out), ",\"parameters\":{{\"binary_data_size\":{}}}}}", t.bytes().size());
     return;

@@ -14,30 +14,6 @@ namespace {
 
 using namespace json_walk;
 
-const char* skip_space(const char* p) {
-  while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') ++p;
-  return p;
-}
-
-// Where the text of a value begins.
-Status text_of(od::value v, std::string_view where, const char*& out) {
-  out = v.raw_json_token().data();
-  // Consume it, so that the walk goes on behind it and its brackets are checked.
-  od::json_type type{};
-  if (auto e = v.type().get(type)) return json_error(e, where);
-  std::string_view all;
-  if (type == od::json_type::array) {
-    od::array a;
-    if (auto e = v.get_array().get(a)) return json_error(e, where);
-    if (auto e = a.raw_json().get(all)) return json_error(e, where);
-  } else if (type == od::json_type::object) {
-    od::object o;
-    if (auto e = v.get_object().get(o)) return json_error(e, where);
-    if (auto e = o.raw_json().get(all)) return json_error(e, where);
-  }
-  return Ok{};
-}
-
 class V1Parser {
  public:
   V1Parser(const V1Options& options, const Signature& sig, SlotRequest& rq, InputArea& area,

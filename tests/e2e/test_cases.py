@@ -92,7 +92,7 @@ def test_openapi_document(shared, openapi):
     assert openapi["openapi"].startswith("3.0.") and openapi["info"]["title"] and openapi["info"]["version"]
     for path, methods in openapi["paths"].items():
         for method, op in methods.items():
-            assert method in ("get", "post", "put", "patch", "delete") and op["summary"], path
+            assert method in ("get", "post", "put", "patch", "delete", "options") and op["summary"], path
             assert op["responses"].get("200") or op["responses"]["501"], path
             declared = [p["name"] for p in op["parameters"] if p["in"] == "path" and p["required"]]
             assert declared == re.findall(r"\{(\w+)\}", path), path

@@ -117,6 +117,10 @@ Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response&
       co_return fail(st.error()), Ok{};
     }
   }
+  if ((*upload)->bytes() == 0)
+    co_return fail(
+        invalid("empty_package", "the body is empty; send the model's bytes, as `curl --data-binary @model.onnx`")),
+        Ok{};
   auto digest = co_await control_.accept_package(**upload, c.principal.tenant);
   if (!digest.ok()) co_return fail(digest.error()), Ok{};
   rs.body = fmt::format(R"({{"digest":"{}","bytes":{}}})", *digest, (*upload)->bytes());

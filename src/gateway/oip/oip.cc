@@ -1,6 +1,8 @@
-// Open Inference Protocol v2 over HTTP: server, health, metadata, list, ready, infer.
+// Open Inference Protocol v2 over HTTP: server, health, metadata, list, ready, infer. Triton's extensions beside these
+// are triton.cc, generate.cc and shared_memory.h.
 #include "gateway/predict.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "tensor/json.h"
@@ -36,6 +38,30 @@ void append_metadata(std::string& out, const Endpoint& e, const ServedVersion& s
   out += '}';
 }
 
+std::uint64_t deadline_of(std::uint64_t received_ns, std::uint64_t timeout_us) {
+  constexpr std::uint64_t kDayUs = 86'400'000'000;  // beyond any endpoint's own timeout
+  return received_ns + std::min(timeout_us, kDayUs) * 1000;
+}
+
+// The request parameter "priority", needed before the body is parsed: parsing waits for a place. Looks for the name in
+// the first and last bytes of the JSON, where parameters stand; what it finds moves a caller's requests among its own
+// only.
+std::uint64_t priority_of(std::string_view json) {
+  constexpr std::string_view kName = "\"priority\"";
+  constexpr std::size_t kLook = 2048;
+  std::size_t at = json.substr(0, kLook).find(kName);
+  if (at == std::string_view::npos && json.size() > kLook) {
+    const std::size_t tail = json.size() - std::min(json.size(), kLook);
+    at = json.substr(tail).find(kName);
+    if (at != std::string_view::npos) at += tail;
+  }
+  if (at == std::string_view::npos) return 0;
+  const std::size_t digit = json.find_first_not_of(" \t\r\n:", at + kName.size());
+  std::uint64_t n = 0;
+  if (digit != std::string_view::npos) std::from_chars(json.data() + digit, json.data() + json.size(), n);
+  return n;
+}
+
 Result<std::optional<std::uint64_t>> json_length(const RequestHead& head, std::size_t body) {
   const std::string_view text = head.header("inference-header-content-length");
   if (text.empty()) return std::optional<std::uint64_t>();
@@ -56,12 +82,16 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
     finish_predict(rq, c, rs, length.error());
     co_return Ok{};
   }
-  c.infer.id.clear();
-  c.infer.outputs.clear();
-  c.infer.binary_output_default = false;
+  c.infer.clear();
+  c.priority = priority_of(rq.body.substr(0, length->value_or(rq.body.size())));
+  const CallerRegions regions(shared_memory_, c.principal.tenant);
+  c.infer.shared_memory = shared_memory_.enabled() && rq.loopback ? &regions : nullptr;
   auto fill = [&](Lease& lease) -> Status {
     InputArea area = lease.area();
-    return parse_infer(rq.body, *length, v.signature, c.slot_request, area, c.infer);
+    MAYFLY_TRY(parse_infer(rq.body, *length, v.signature, c.slot_request, area, c.infer));
+    if (c.infer.timeout_us > 0)
+      c.deadline_ns = std::min(c.deadline_ns, deadline_of(rq.received_ns, c.infer.timeout_us));
+    return Ok{};
   };
   auto print = [&](Lease& lease, const SlotResult& result, Response& out) -> Status {
     MAYFLY_TRY(result_status(v, result));
@@ -76,6 +106,7 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
     return Ok{};
   };
   const Status status = co_await predict(c, rs, fill, print);
+  c.infer.shared_memory = nullptr;
   finish_predict(rq, c, rs, status);
   co_return Ok{};
 }
@@ -84,10 +115,33 @@ Task<Ok> Gateway::oip(const Request& rq, RequestContext& c, Response& rs) {
   switch (c.spec->route) {
     case Route::kInfer:
       co_return co_await infer(rq, c, rs);
+    case Route::kGenerate:
+    case Route::kGenerateStream:
+      co_return co_await generate(rq, c, rs);
+    case Route::kRepositoryIndex:
+    case Route::kRepositoryLoad:
+    case Route::kRepositoryUnload:
+      co_return co_await repository(rq, c, rs);
+    case Route::kTrace:
+    case Route::kTraceSet:
+    case Route::kLogging:
+    case Route::kLoggingSet:
+      co_return co_await server_settings(rq, c, rs);
+    case Route::kSharedMemoryStatus:
+    case Route::kSharedMemoryRegister:
+    case Route::kSharedMemoryUnregister:
+    case Route::kCudaSharedMemory:
+      co_return co_await shared_memory_page(rq, c, rs);
+    case Route::kModelConfig:
+    case Route::kModelStats:
+    case Route::kAllStats:
+      triton_page(c, rs);
+      break;
     case Route::kServerInfo:
-      rs.body =
-          fmt::format(R"({{"name":"mayfly","version":"{}","extensions":["binary_tensor_data","classification"]}})",
-                      options_.version);
+      rs.body = fmt::format(
+          R"({{"name":"mayfly","version":"{}","extensions":["binary_tensor_data","classification","generate",)"
+          R"("logging","model_configuration","model_repository","parameters","statistics"{}]}})",
+          options_.version, shared_memory_.enabled() ? R"(,"system_shared_memory")" : "");
       break;
     case Route::kLive:
       rs.body = R"({"live":true})";

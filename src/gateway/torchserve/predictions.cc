@@ -32,9 +32,7 @@ Task<Ok> Gateway::predictions(const Request& rq, RequestContext& c, Response& rs
     s.output_mask = ~0ULL;
     return Ok{};
   };
-  c.infer.outputs.clear();
-  c.infer.id.clear();
-  c.infer.binary_output_default = false;
+  c.infer.clear();
   auto print = [&](Lease& lease, const SlotResult& result, Response& out) -> Status {
     MAYFLY_TRY(result_status(v, result));
     if (c.served->settings.classes) {

@@ -1,6 +1,6 @@
-// The certificate and key files of `mayfly serve`: read as root at the start, and anew when they change, by the confined
-// server. For that their folders are mounted read-only into its root, so that files renamed into them are seen, and
-// links within them (as Kubernetes makes them); links that leave the folder are not followed then.
+// The certificate and key files of `mayfly serve`: read as root at the start, and anew when they change, by the
+// confined server. For that their folders are mounted read-only into its root, so that files renamed into them are
+// seen, and links within them (as Kubernetes makes them); links that leave the folder are not followed then.
 //
 // Owner: the server. load() and changed() block: they run on the blocking pool, one at a time.
 #pragma once

@@ -50,8 +50,8 @@ class TlsSession {
   Done read(std::span<char> into);
   // Repeat with the same bytes, or with more after them, until they are taken.
   Done write(std::span<const char> bytes);
-  void shut_down();                    // says once that no more comes
-  std::string_view protocol() const;   // by ALPN: "h2", "http/1.1", or ""
+  void shut_down();                   // says once that no more comes
+  std::string_view protocol() const;  // by ALPN: "h2", "http/1.1", or ""
 
  private:
   explicit TlsSession(ssl_st* ssl) : ssl_(ssl) {}

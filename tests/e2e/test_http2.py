@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 import pytest
-from h2 import CANCEL, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, H2, HEADERS, NO_ERROR, RST_STREAM, frame
+from h2 import CANCEL, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, H2, HEADERS, NO_ERROR, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame
 from harness import DEPS, ROOT, Server, rows, wait_for
 
 X, Y = rows("iris", 4)
@@ -98,6 +98,34 @@ def test_refused_body_is_not_waited_for(server):
         assert c.until(RST_STREAM, stream)[3] == struct.pack(">I", NO_ERROR)
 
 
+def test_large_answers_to_a_reader_that_comes_late(server):
+    """Its windows are wide open, so what stops the server is the socket; nothing is lost."""
+    server.deploy("same", "identity_fp32.onnx")
+    meta = server.http("/v2/models/same").json()["inputs"][0]
+    shape = [100_000] if len(meta["shape"]) == 1 else [1, 100_000]
+    body = tensor(meta["name"], "FP32", shape, [0.25] * 100_000)
+    with H2(server.address) as c:
+        c.until(SETTINGS)  # the server's window for bodies counts from the acknowledgement
+        c.send(frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2**31 - 1)) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**30)))
+        streams = []
+        for _ in range(16):
+            stream = c.request("POST", "/v2/models/same/infer", end=False)
+            for at in range(0, len(body), 16_384):
+                piece = body[at:at + 16_384]
+                c.send(frame(DATA, END_STREAM if at + 16_384 >= len(body) else 0, stream, piece))
+            streams.append(stream)
+        wait_for(lambda: sum('"endpoint":"same"' in line and '"status":200' in line
+                             for line in server.log_text().splitlines()) >= len(streams), "all answers", 60)
+        sizes, ended = dict.fromkeys(streams, 0), 0
+        while ended < len(streams):
+            kind, flags, stream, payload = c.read()
+            assert kind not in (RST_STREAM, GOAWAY)
+            if kind == DATA:
+                sizes[stream] += len(payload)
+                ended += flags & END_STREAM
+        assert len(set(sizes.values())) == 1 and sizes[streams[0]] > 400_000
+
+
 def test_rapid_reset_is_refused_and_logged_once(server):
     with H2(server.address) as c:
         try:
@@ -119,18 +147,18 @@ def test_drain_lets_streams_finish():
         s.deploy("count", "count.onnx", "--timeout", "60s")
         with H2(s.address) as c, H2(s.address) as idle:
             assert c.answer(c.request("POST", "/v2/models/count/infer", tensor("count", "INT64", [1], [1])))[0] == OK
-            stream = c.request("POST", "/v2/models/count/infer", tensor("count", "INT64", [1], [300_000]))
+            stream = c.request("POST", "/v2/models/count/infer", tensor("count", "INT64", [1], [2_000_000]))
             wait_for(lambda: any(i["state"] == "busy" for i in s.instances("count")), "a running request")
             ended = []
             stopping = threading.Thread(target=lambda: ended.append(s.stop(60)))
             stopping.start()
+            assert idle.until(GOAWAY) is not None and idle.until(GOAWAY) is not None and idle.read() is None
             notice = c.until(GOAWAY)
             assert struct.unpack(">II", notice[3][:8]) == (2**31 - 1, NO_ERROR)
             final = c.until(GOAWAY)
             assert struct.unpack(">II", final[3][:8]) == (stream, NO_ERROR)
             assert c.answer(stream)[0] == OK
             assert c.read() is None
-            assert idle.until(GOAWAY) is not None and idle.until(GOAWAY) is not None and idle.read() is None
             stopping.join()
             assert ended == [0]
 

@@ -47,7 +47,7 @@ class TlsServer(Server):
                               capture_output=True, timeout=60)
 
     def connect(self, protocols, version=None):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # what it presents is looked at by the tests
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # asks what is served, whoever signed it
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         context.set_alpn_protocols(protocols)

@@ -51,7 +51,7 @@ TEST(Routes, VariablesAreTakenAsSent) {
 }
 
 TEST(Routes, WhatIsNotServedIsNotFound) {
-  for (std::string_view path : {"", "v2", "//", "//v2", "/v2//", "/v2/models/x/infer/now", "/V2", "/v2/../v2",
+  for (std::string_view path : {"", "v2", "//v2", "/v2//", "/v2/models/x/infer/now", "/V2", "/v2/../v2",
                                 "/v2/models/x/infer//", "/1/2/3/4/5/6/7/8/9/10/11"}) {
     EXPECT_EQ(match_route("GET", path).spec, nullptr) << path;
   }

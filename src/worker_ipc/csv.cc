@@ -76,17 +76,13 @@ Status print_csv(std::string& out, std::uint64_t rows, const Signature& sig, con
                  std::span<const std::byte> output_region) {
   std::vector<Column> columns;
   for (std::uint32_t i = 0; i < sig.outputs.size(); ++i) {
-    const TensorRef* ref = find_output(r, i);
-    if (ref == nullptr) return missing_output(sig.outputs[i].name);
-    Shape shape;
-    shape.rank = ref->rank;
-    std::copy(ref->dims, ref->dims + kMaxRank, shape.dims.begin());
-    const std::uint64_t count = element_count(shape).value_or(0);
-    if (rows == 0 || count % rows != 0) {
+    auto view = view_output(sig, r, output_region, i);
+    if (!view.ok()) return std::move(view.error());
+    if (rows == 0 || view->count % rows != 0) {
       return invalid("not_batched", "output \"{}\" has {} values, which are no row for each of the {} of the request",
-                     sig.outputs[i].name, count, rows);
+                     view->name, view->count, rows);
     }
-    columns.push_back({sig.outputs[i].dtype, count / rows, output_region.subspan(ref->offset, ref->bytes)});
+    columns.push_back({view->dtype, view->count / rows, view->data});
   }
   for (std::uint64_t i = 0; i < rows; ++i) {
     for (Column& c : columns) {

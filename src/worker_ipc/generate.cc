@@ -122,19 +122,13 @@ Status print_generate_response(std::string& out, std::string_view model, std::st
   out += ",\"model_version\":";
   append_json_string(out, version);
   for (std::uint32_t i = 0; i < sig.outputs.size(); ++i) {
-    const TensorSpec& spec = sig.outputs[i];
-    const TensorRef* ref = find_output(r, i);
-    if (ref == nullptr) return missing_output(spec.name);
-    Shape shape;
-    shape.rank = ref->rank;
-    std::memcpy(shape.dims.data(), ref->dims, sizeof(ref->dims));
-    const std::uint64_t count = element_count(shape).value_or(0);
-    std::span<const std::byte> rest = output_region.subspan(ref->offset, ref->bytes);
+    auto view = view_output(sig, r, output_region, i);
+    if (!view.ok()) return std::move(view.error());
     out += ',';
-    append_json_string(out, spec.name);
-    out += count == 1 ? ":" : ":[";
-    append_elements(out, spec.dtype, rest, count);
-    if (count != 1) out += ']';
+    append_json_string(out, view->name);
+    out += view->count == 1 ? ":" : ":[";
+    append_elements(out, view->dtype, view->data, view->count);
+    if (view->count != 1) out += ']';
   }
   out += '}';
   return Ok{};

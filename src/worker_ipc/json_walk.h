@@ -125,13 +125,4 @@ Status each_field_of_body(ParseBuffer& buffer, std::size_t length, F&& f) {
   return Ok{};
 }
 
-inline std::string names_of(const std::vector<TensorSpec>& specs) {
-  std::string s;
-  for (const TensorSpec& t : specs) s += (s.empty() ? "\"" : ", \"") + t.name + "\"";
-  return s.empty() ? "none" : s;
-}
-
-// A caller's text in a message: bounded.
-inline std::string_view shown(std::string_view s) { return s.substr(0, 200); }
-
 }  // namespace mayfly::json_walk

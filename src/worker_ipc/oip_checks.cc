@@ -9,15 +9,15 @@
 namespace mayfly {
 namespace {
 
+bool is_float(Dtype t) { return t == Dtype::kFp16 || t == Dtype::kBf16 || t == Dtype::kFp32 || t == Dtype::kFp64; }
+
+}  // namespace
+
 std::string names_of(const std::vector<TensorSpec>& specs) {
   std::string s;
   for (const TensorSpec& t : specs) s += (s.empty() ? "\"" : ", \"") + t.name + "\"";
   return s.empty() ? "none" : s;
 }
-
-bool is_float(Dtype t) { return t == Dtype::kFp16 || t == Dtype::kBf16 || t == Dtype::kFp32 || t == Dtype::kFp64; }
-
-}  // namespace
 
 Result<std::uint32_t> find_input(const Signature& sig, std::string_view name, std::uint64_t& seen) {
   const int index = sig.input_index(name);
@@ -77,6 +77,22 @@ Result<std::uint64_t> check_input_room(std::string_view name, const Shape& shape
                  to_string(shape), dtype_name(dtype), room.size(), area);
 }
 
+Status check_raw_elements(std::string_view name, Dtype dtype, std::uint64_t count, std::span<const std::byte> bytes) {
+  if (dtype == Dtype::kBytes && !bytes_well_formed(bytes, count)) {
+    return invalid("tensor_size_mismatch",
+                   "input \"{}\": its {} bytes are not {} elements of a 4-byte length and that many bytes", name,
+                   bytes.size(), count);
+  }
+  if (dtype != Dtype::kBool) return Ok{};
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    if (bytes[i] > std::byte{1}) {
+      return invalid("invalid_value", "input \"{}\": element {} is {}; expected a BOOL of 0 or 1", name, i,
+                     std::to_integer<int>(bytes[i]));
+    }
+  }
+  return Ok{};
+}
+
 Status copy_raw_input(std::string_view name, const Shape& shape, Dtype dtype, std::uint64_t count,
                       std::span<const std::byte> from, std::span<std::byte> room) {
   if (dtype != Dtype::kBytes && from.size() != count * dtype_size(dtype)) {
@@ -87,19 +103,7 @@ Status copy_raw_input(std::string_view name, const Shape& shape, Dtype dtype, st
     return invalid("payload_too_large", "input \"{}\": {} bytes do not fit; {} are left for inputs of one request",
                    name, from.size(), room.size());
   }
-  if (dtype == Dtype::kBytes && !bytes_well_formed(from, count)) {
-    return invalid("tensor_size_mismatch",
-                   "input \"{}\": its {} bytes are not {} elements of a 4-byte length and that many bytes", name,
-                   from.size(), count);
-  }
-  if (dtype == Dtype::kBool) {
-    for (std::size_t i = 0; i < from.size(); ++i) {
-      if (from[i] > std::byte{1}) {
-        return invalid("invalid_value", "input \"{}\": element {} is {}; expected a BOOL of 0 or 1", name, i,
-                       std::to_integer<int>(from[i]));
-      }
-    }
-  }
+  MAYFLY_TRY(check_raw_elements(name, dtype, count, from));
   if (!from.empty()) std::memcpy(room.data(), from.data(), from.size());
   return Ok{};
 }

@@ -17,50 +17,28 @@ constexpr std::uint32_t kModelName = 1, kModelVersion = 2, kId = 3, kParameters 
 constexpr std::uint32_t kTensorName = 1, kTensorDatatype = 2, kTensorShape = 3, kTensorContents = 5;
 constexpr std::uint64_t kVarintRoom = 10;  // of one element at most
 
-struct Piece {
-  std::string_view name;
-  Dtype dtype = Dtype::kInvalid;
-  Shape shape;
-  std::uint64_t count = 0;
-  std::span<const std::byte> data;
-};
-
-const TensorRef* find_result(const SlotResult& r, std::uint32_t index) {
-  for (std::uint32_t i = 0; i < r.output_count; ++i) {
-    if (r.outputs[i].index == index) return &r.outputs[i];
-  }
-  return nullptr;
-}
-
 // The outputs of the answer, in order.
 struct Pieces {
-  std::array<Piece, kMaxTensors> all;
+  std::array<OutputView, kMaxTensors> all;
   std::size_t count = 0;
   std::vector<std::string> made;  // what the server makes itself (classification)
-  std::span<const Piece> view() const { return {all.data(), count}; }
+  std::span<const OutputView> view() const { return {all.data(), count}; }
 };
 
-void collect(const InferRequest& rq, const Signature& sig, const SlotResult& r, std::span<const std::byte> region,
-             Pieces& out) {
+Status collect(const InferRequest& rq, const Signature& sig, const SlotResult& r, std::span<const std::byte> region,
+               Pieces& out) {
   const std::size_t wanted = rq.outputs.empty() ? sig.outputs.size() : rq.outputs.size();
   for (std::size_t i = 0; i < wanted && out.count < kMaxTensors; ++i) {
     const InferRequest::Out o =
         rq.outputs.empty() ? InferRequest::Out{static_cast<std::uint32_t>(i), {}, 0} : rq.outputs[i];
-    const TensorRef* ref = find_result(r, o.index);
-    if (ref == nullptr) continue;
-    Piece& t = out.all[out.count++];
-    t.name = sig.outputs[o.index].name;
-    t.dtype = sig.outputs[o.index].dtype;
-    t.shape.rank = ref->rank;
-    std::memcpy(t.shape.dims.data(), ref->dims, sizeof(ref->dims));
-    t.count = element_count(t.shape).value_or(0);
-    t.data = region.subspan(ref->offset, ref->bytes);
+    auto view = view_output(sig, r, region, o.index);
+    if (!view.ok()) return std::move(view.error());
+    OutputView& t = out.all[out.count++] = *view;
     if (o.classification == 0) continue;
     out.made.reserve(wanted);  // the pieces point into it
-    const std::string& made = out.made.emplace_back(classify(t.dtype, t.data, o.classification, t.shape, t.count));
-    t.data = std::as_bytes(std::span(made));
-    t.dtype = Dtype::kBytes;
+    t.data = std::as_bytes(std::span(out.made.emplace_back(classify(t, o.classification))));
   }
+  return Ok{};
 }
 
 std::size_t shape_size(const Shape& s) {
@@ -69,12 +47,12 @@ std::size_t shape_size(const Shape& s) {
   return n;
 }
 
-std::size_t head_size(const Piece& t) {
+std::size_t head_size(const OutputView& t) {
   const std::size_t shape = t.shape.rank == 0 ? 0 : bytes_field_size(shape_size(t.shape));
   return bytes_field_size(t.name.size()) + bytes_field_size(dtype_name(t.dtype).size()) + shape;
 }
 
-void append_head(std::string& out, const Piece& t) {
+void append_head(std::string& out, const OutputView& t) {
   append_bytes_field(out, kTensorName, t.name);
   append_bytes_field(out, kTensorDatatype, dtype_name(t.dtype));
   if (t.shape.rank == 0) return;
@@ -112,7 +90,7 @@ void append_strings(std::string& out, std::span<const std::byte> data, std::uint
 }
 
 // The field of InferTensorContents that carries the type. FP16 and BF16 have none; they never come here.
-void append_elements(std::string& out, const Piece& t) {
+void append_elements(std::string& out, const OutputView& t) {
   switch (t.dtype) {
     case Dtype::kBool:
       return append_varints<std::uint8_t, std::uint64_t>(out, 1, t.data);
@@ -166,10 +144,10 @@ Status print_infer_grpc(std::string& out, std::string_view model, std::string_vi
                         const Signature& sig, const SlotResult& r, std::span<const std::byte> output_region,
                         FinalMark mark) {
   Pieces pieces;
-  collect(rq, sig, r, output_region, pieces);
+  MAYFLY_TRY(collect(rq, sig, r, output_region, pieces));
   bool raw = rq.binary_output_default;
   std::uint64_t most = model.size() + version.size() + rq.id.size();
-  for (const Piece& t : pieces.view()) {
+  for (const OutputView& t : pieces.view()) {
     raw = raw || raw_only(t.dtype);
     most += head_size(t) + 4 * kVarintRoom + std::max<std::uint64_t>(t.data.size(), t.count * kVarintRoom);
   }
@@ -178,7 +156,7 @@ Status print_infer_grpc(std::string& out, std::string_view model, std::string_vi
   append_bytes_field(out, kModelVersion, version);
   if (!rq.id.empty()) append_bytes_field(out, kId, rq.id);
   if (mark == FinalMark::kFinal) append_final_mark(out);
-  for (const Piece& t : pieces.view()) {
+  for (const OutputView& t : pieces.view()) {
     if (raw) {
       append_tag(out, kOutputs, WireType::kBytes);
       append_varint(out, head_size(t));
@@ -190,7 +168,7 @@ Status print_infer_grpc(std::string& out, std::string_view model, std::string_vi
     const LengthLater contents(out, kTensorContents);
     append_elements(out, t);
   }
-  for (const Piece& t : pieces.view()) {
+  for (const OutputView& t : pieces.view()) {
     if (raw) append_bytes_field(out, kRawContents, text_of(t.data));
   }
   return Ok{};

@@ -2,9 +2,9 @@
 // hands it to oip_data.cc once the whole input object is known (its keys come in any order).
 #include <cstring>
 
-#include "tensor/bytes.h"
 #include "worker_ipc/json_walk.h"
 #include "worker_ipc/oip.h"
+#include "worker_ipc/oip_checks.h"
 #include "worker_ipc/oip_data.h"
 
 namespace mayfly {
@@ -127,44 +127,23 @@ class InferParser {
   // Checks an input against the signature and writes its elements into the region.
   Status place(const InputText& in) {
     if (!in.has_name) return invalid("invalid_value", "an entry of \"inputs\" has no \"name\"");
-    const int index = sig_.input_index(in.name);
-    if (index < 0) {
-      return invalid("unknown_tensor", "the model has no input \"{}\"; expected: {}", shown(in.name),
-                     names_of(sig_.inputs));
-    }
-    const std::uint64_t bit = std::uint64_t{1} << index;
-    if ((seen_ & bit) != 0) return invalid("duplicate_tensor", "input \"{}\" appears twice; expected once", in.name);
-    seen_ |= bit;
-    const TensorSpec& spec = sig_.inputs[static_cast<std::size_t>(index)];
+    auto index = find_input(sig_, in.name, seen_);
+    if (!index.ok()) return std::move(index.error());
+    const TensorSpec& spec = sig_.inputs[*index];
     if (in.is_shared() && out_.shared_memory == nullptr) return no_shared_memory(in.name);
-    MAYFLY_TRY(check_type(in, spec));
+    if (!in.has_datatype || !in.has_shape) {
+      return invalid("invalid_value", "input \"{}\": \"datatype\" and \"shape\" are required", in.name);
+    }
+    MAYFLY_TRY(check_input_type(in.name, in.datatype, in.shape, spec));
     TensorRef& ref = rq_.inputs[rq_.input_count];
     ref = TensorRef{};
-    ref.index = static_cast<std::uint32_t>(index);
+    ref.index = *index;
     ref.dtype = static_cast<std::uint8_t>(spec.dtype);
     ref.rank = in.shape.rank;
     std::memcpy(ref.dims, in.shape.dims.data(), sizeof(ref.dims));
     MAYFLY_TRY(fill(in, spec, ref));
     ++rq_.input_count;
     return Ok{};
-  }
-
-  static Status check_type(const InputText& in, const TensorSpec& spec) {
-    if (!in.has_datatype || !in.has_shape) {
-      return invalid("invalid_value", "input \"{}\": \"datatype\" and \"shape\" are required", in.name);
-    }
-    if (dtype_from_name(in.datatype) != spec.dtype) {
-      return invalid("datatype_mismatch", "input \"{}\": datatype is {}; expected {}", in.name, shown(in.datatype),
-                     dtype_name(spec.dtype));
-    }
-    bool fits = in.shape.rank == spec.shape.rank;
-    for (std::size_t i = 0; fits && i < in.shape.rank; ++i) {
-      const std::int64_t got = in.shape.dims[i], want = spec.shape.dims[i];
-      fits = want == -1 ? got >= 0 : got == want;
-    }
-    if (fits) return Ok{};
-    return invalid("tensor_shape_mismatch", "input \"{}\": shape is {}; expected {}{}", in.name, to_string(in.shape),
-                   to_string(spec.shape), " (-1: any size)");
   }
 
   Status fill(const InputText& in, const TensorSpec& spec, TensorRef& ref) {
@@ -174,16 +153,9 @@ class InferParser {
                      "parameters.shared_memory_region, got {}",
                      in.name, in.has_data || in.has_binary ? "several" : "none");
     }
-    const auto count = element_count(in.shape);
     const std::span<std::byte> room = area_.room(ref.index);
-    const std::size_t element = std::max<std::size_t>(dtype_size(spec.dtype), 1);
-    // BYTES elements have a length each, so they too need at least a few bytes.
-    const std::size_t least = spec.dtype == Dtype::kBytes ? kBytesPrefix : element;
-    if (!count || *count > room.size() / least) {
-      return invalid("payload_too_large",
-                     "input \"{}\": shape {} of {} does not fit; {} of {} bytes are left for inputs of one request",
-                     in.name, to_string(in.shape), dtype_name(spec.dtype), room.size(), area_.size());
-    }
+    auto count = check_input_room(in.name, in.shape, spec.dtype, room, area_.size());
+    if (!count.ok()) return std::move(count.error());
     if (in.has_data) {
       auto bytes = parse_json_data(in.data, in.name, spec.dtype, *count, room);
       if (!bytes) return std::move(bytes.error());
@@ -207,7 +179,7 @@ class InferParser {
     }
     MAYFLY_TRY(check_bytes(in, "binary_data_size", n, spec, count, room));
     const auto from = std::as_bytes(std::span(tail_.data(), n));
-    MAYFLY_TRY(check_elements(in, spec, count, from));
+    MAYFLY_TRY(check_raw_elements(in.name, spec.dtype, count, from));
     if (n > 0) std::memcpy(room.data(), from.data(), n);
     tail_.remove_prefix(n);
     return Ok{};
@@ -217,7 +189,7 @@ class InferParser {
     MAYFLY_TRY(check_bytes(in, "shared_memory_byte_size", in.shared.bytes, spec, count, room));
     const std::span<std::byte> to = room.first(in.shared.bytes);
     MAYFLY_TRY(out_.shared_memory->read(in.shared.region, in.shared.offset, to));
-    return check_elements(in, spec, count, to);
+    return check_raw_elements(in.name, spec.dtype, count, to);
   }
 
   // The size that a request says of an input's bytes; `what` names the parameter.
@@ -232,26 +204,10 @@ class InferParser {
                    in.name, n, room.size());
   }
 
-  static Status check_elements(const InputText& in, const TensorSpec& spec, std::uint64_t count,
-                               std::span<const std::byte> from) {
-    if (spec.dtype == Dtype::kBytes && !bytes_well_formed(from, count)) {
-      return invalid("tensor_size_mismatch",
-                     "input \"{}\": its {} bytes are not {} elements of a 4-byte length and that many bytes", in.name,
-                     from.size(), count);
-    }
-    if (spec.dtype != Dtype::kBool) return Ok{};
-    for (std::size_t i = 0; i < from.size(); ++i) {
-      if (from[i] > std::byte{1}) {
-        return invalid("invalid_value", "input \"{}\": element {} is {}; expected a BOOL of 0 or 1", in.name, i,
-                       std::to_integer<int>(from[i]));
-      }
-    }
-    return Ok{};
-  }
-
   Status output(od::value v) {
     InferRequest::Out o;
     std::string_view name;
+    std::uint64_t classification = 0;
     bool has_name = false;
     MAYFLY_TRY(each_member(v, "outputs", [&](std::string_view k, od::value m) -> Status {
       if (k == "name") {
@@ -261,56 +217,29 @@ class InferParser {
       if (k != "parameters") return Ok{};
       return each_member(m, "outputs.parameters", [&](std::string_view pk, od::value p) -> Status {
         if (pk.starts_with("shared_memory_")) return read_place(pk, p, o.shared);
-        return output_parameter(pk, p, o);
+        if (pk == "classification") return read(p, "outputs.parameters.classification", classification);
+        if (pk != "binary_data") return Ok{};
+        bool binary = false;
+        MAYFLY_TRY(read(p, "outputs.parameters.binary_data", binary));
+        o.binary = binary;
+        return Ok{};
       });
     }));
     if (!has_name) return invalid("invalid_value", "an entry of \"outputs\" has no \"name\"");
-    const int index = sig_.output_index(name);
-    if (index < 0) {
-      return invalid("unknown_tensor", "the model has no output \"{}\"; expected: {}", shown(name),
-                     names_of(sig_.outputs));
-    }
+    auto index = find_output(sig_, name, classification, mask_);
+    if (!index.ok()) return std::move(index.error());
     if (!o.shared.region.empty()) {
       if (out_.shared_memory == nullptr) return no_shared_memory(name);
       MAYFLY_TRY(out_.shared_memory->check(o.shared.region, o.shared.offset, o.shared.bytes));
     }
-    const std::uint64_t bit = std::uint64_t{1} << index;
-    if ((mask_ & bit) != 0) return invalid("duplicate_tensor", "output \"{}\" is requested twice; expected once", name);
-    mask_ |= bit;
-    o.index = static_cast<std::uint32_t>(index);
-    const Dtype t = sig_.outputs[o.index].dtype;
-    const bool is_float = t == Dtype::kFp16 || t == Dtype::kBf16 || t == Dtype::kFp32 || t == Dtype::kFp64;
-    if (o.classification > 0 && !is_float) {
-      return invalid("invalid_value", "output \"{}\" is {}; \"classification\" expects a floating point output", name,
-                     dtype_name(t));
-    }
+    o.index = *index;
+    o.classification = static_cast<std::uint32_t>(classification);
     out_.outputs.push_back(std::move(o));
     return Ok{};
   }
 
-  static Status output_parameter(std::string_view key, od::value p, InferRequest::Out& o) {
-    if (key == "binary_data") {
-      bool binary = false;
-      MAYFLY_TRY(read(p, "outputs.parameters.binary_data", binary));
-      o.binary = binary;
-    } else if (key == "classification") {
-      std::uint64_t k = 0;
-      MAYFLY_TRY(read(p, "outputs.parameters.classification", k));
-      if (k > kMaxClassification) {
-        return invalid("invalid_value", "\"classification\" is {}; the limit is {}", k, kMaxClassification);
-      }
-      o.classification = static_cast<std::uint32_t>(k);
-    }
-    return Ok{};
-  }
-
   Status finish() {
-    for (std::size_t i = 0; i < sig_.inputs.size(); ++i) {
-      if ((seen_ >> i & 1) == 0) {
-        return invalid("missing_tensor", "input \"{}\" is missing; expected {} {}", sig_.inputs[i].name,
-                       dtype_name(sig_.inputs[i].dtype), to_string(sig_.inputs[i].shape));
-      }
-    }
+    MAYFLY_TRY(check_all_inputs(sig_, seen_));
     if (!tail_.empty()) {
       return invalid("tensor_size_mismatch", "{} bytes after the JSON belong to no input; expected none", tail_.size());
     }

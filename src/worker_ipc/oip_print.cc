@@ -1,24 +1,16 @@
 // print_infer_response: JSON and binary forms of outputs, straight from the output region. The region belongs to an
 // instance that may be writing to it now: lengths in it are bounded before they are used.
-#include <cstring>
-
 #include "base/text.h"
 #include "tensor/bytes.h"
 #include "tensor/json.h"
 #include "worker_ipc/oip.h"
 #include "worker_ipc/oip_classify.h"
-#include "worker_ipc/value_print.h"
 
 namespace mayfly {
 namespace {
 
-// One output to print. `data` lies in the region, or in `made` where the server made it (classification).
-struct Piece {
-  std::string_view name;
-  Dtype dtype = Dtype::kInvalid;
-  Shape shape;
-  std::uint64_t count = 0;
-  std::span<const std::byte> data;
+// One output to print. Its bytes lie in the region, or in `made` where the server made it (classification).
+struct Piece : OutputView {
   std::string made;
   bool binary = false;
   const SharedPlace* shared = nullptr;  // it was written there
@@ -44,21 +36,12 @@ Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& si
   for (std::uint32_t i = 0; rq.outputs.empty() && i < sig.outputs.size(); ++i) all.push_back({i, {}, 0, {}});
   std::vector<Piece> pieces;
   for (const InferRequest::Out& o : rq.outputs.empty() ? all : rq.outputs) {
-    const TensorRef* ref = find_output(r, o.index);
-    if (ref == nullptr) return missing_output(sig.outputs[o.index].name);
+    auto view = view_output(sig, r, region, o.index);
+    if (!view.ok()) return std::move(view.error());
     Piece t;
-    t.name = sig.outputs[o.index].name;
-    t.dtype = sig.outputs[o.index].dtype;
-    t.shape.rank = ref->rank;
-    std::memcpy(t.shape.dims.data(), ref->dims, sizeof(ref->dims));
-    t.count = element_count(t.shape).value_or(0);
-    t.data = region.subspan(ref->offset, ref->bytes);
+    static_cast<OutputView&>(t) = *view;
     t.binary = o.binary.value_or(rq.binary_output_default);
-    if (o.classification > 0) {
-      t.made = classify(t.dtype, t.data, o.classification, t.shape, t.count);
-      t.data = {};
-      t.dtype = Dtype::kBytes;
-    }
+    if (o.classification > 0) t.made = classify(t, o.classification);
     if (!o.shared.region.empty()) {
       MAYFLY_TRY(write_shared(t, o.shared, rq));
       t.shared = &o.shared;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "worker_ipc/json_walk.h"
+#include "worker_ipc/oip_checks.h"
 #include "worker_ipc/oip_data.h"
 #include "worker_ipc/v1.h"
 
@@ -118,15 +119,11 @@ class V1Parser {
   Status named(od::value v, std::string_view key) {
     const std::size_t start = pieces_.size();
     pieces_.resize(start + sig_.inputs.size(), nullptr);
+    std::uint64_t seen = 0;
     MAYFLY_TRY(each_member(v, key, [&](std::string_view name, od::value value) -> Status {
-      const int index = sig_.input_index(name);
-      if (index < 0) {
-        return invalid("unknown_tensor", "the model has no input \"{}\"; expected: {}", shown(name),
-                       names_of(sig_.inputs));
-      }
-      const char*& piece = pieces_[start + static_cast<std::size_t>(index)];
-      if (piece != nullptr) return invalid("duplicate_tensor", "input \"{}\" appears twice; expected once", name);
-      return text_of(value, key, piece);
+      auto index = find_input(sig_, name, seen);
+      if (!index.ok()) return std::move(index.error());
+      return text_of(value, key, pieces_[start + *index]);
     }));
     for (std::size_t i = 0; i < sig_.inputs.size(); ++i) {
       if (pieces_[start + i] != nullptr) continue;

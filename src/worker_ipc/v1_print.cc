@@ -5,10 +5,7 @@
 namespace mayfly {
 namespace {
 
-struct Output {
-  const TensorSpec* spec = nullptr;
-  std::span<const std::int64_t> dims;
-  std::span<const std::byte> rest;
+struct Output : OutputView {  // `data` is what is not printed yet
   BytesForm form = BytesForm::kString;
 };
 
@@ -17,28 +14,22 @@ Result<std::vector<Output>> outputs_of(const Signature& sig, const SlotResult& r
   std::vector<Output> out;
   out.reserve(sig.outputs.size());
   for (std::uint32_t i = 0; i < sig.outputs.size(); ++i) {
-    const TensorRef* ref = find_output(r, i);
-    if (ref == nullptr) return missing_output(sig.outputs[i].name);
-    const bool base64 = sig.outputs[i].name.ends_with("_bytes");
-    out.push_back({&sig.outputs[i],
-                   {ref->dims, ref->rank},
-                   region.subspan(ref->offset, ref->bytes),
-                   base64 ? BytesForm::kBase64 : BytesForm::kString});
+    auto view = view_output(sig, r, region, i);
+    if (!view.ok()) return std::move(view.error());
+    const bool base64 = view->name.ends_with("_bytes");
+    out.push_back({*view, base64 ? BytesForm::kBase64 : BytesForm::kString});
   }
   return out;
 }
 
 Status check_batched(const std::vector<Output>& outputs, std::uint64_t rows) {
   for (const Output& o : outputs) {
-    if (!o.dims.empty() && static_cast<std::uint64_t>(o.dims[0]) == rows) continue;
-    Shape shape;
-    shape.rank = static_cast<std::uint8_t>(o.dims.size());
-    std::copy(o.dims.begin(), o.dims.end(), shape.dims.begin());
+    if (o.shape.rank > 0 && static_cast<std::uint64_t>(o.shape.dims[0]) == rows) continue;
     return invalid(
         "not_batched",
         "output \"{}\" has shape {}, which is not one row for each of the {} of the request; ask in the column "
         "form, {{\"inputs\": …}}",
-        o.spec->name, to_string(shape), rows);
+        o.name, to_string(o.shape), rows);
   }
   return Ok{};
 }
@@ -50,10 +41,10 @@ void print_named(std::string& out, std::vector<Output>& outputs, std::size_t ski
   for (Output& o : outputs) {
     if (named) {
       if (&o != outputs.data()) out += ',';
-      append_json_string(out, o.spec->name);
+      append_json_string(out, o.name);
       out += ':';
     }
-    append_nested(out, o.spec->dtype, o.dims.subspan(skip), o.rest, o.form);
+    append_nested(out, o.dtype, o.shape.view().subspan(skip), o.data, o.form);
   }
   if (named) out += '}';
 }

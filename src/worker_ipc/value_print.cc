@@ -196,16 +196,36 @@ void append_nested(std::string& out, Dtype t, std::span<const std::int64_t> dims
   print_rows(out, t, dims, rest, form);
 }
 
-const TensorRef* find_output(const SlotResult& r, std::uint32_t index) {
-  for (std::uint32_t i = 0; i < r.output_count; ++i) {
-    if (r.outputs[i].index == index) return &r.outputs[i];
-  }
-  return nullptr;
+void rank_scores(Dtype t, const std::byte* data, std::uint64_t first, std::uint64_t count, std::uint64_t keep,
+                 Ranking& order) {
+  order.resize(count);
+  for (std::uint64_t i = 0; i < count; ++i) order[i] = {float_at(t, data, first + i), i};
+  const auto better = [](const auto& a, const auto& b) {
+    const bool na = std::isnan(a.first), nb = std::isnan(b.first);
+    if (na != nb) return nb;
+    if (!na && a.first != b.first) return a.first > b.first;
+    return a.second < b.second;
+  };
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keep), order.end(), better);
 }
 
-Error missing_output(std::string_view name) {
+Result<OutputView> view_output(const Signature& sig, const SlotResult& r, std::span<const std::byte> region,
+                               std::uint32_t index) {
+  const TensorSpec& spec = sig.outputs[index];
+  for (std::uint32_t i = 0; i < r.output_count; ++i) {
+    const TensorRef& t = r.outputs[i];
+    if (t.index != index) continue;
+    OutputView out;
+    out.name = spec.name;
+    out.dtype = spec.dtype;
+    out.shape.rank = t.rank;
+    std::memcpy(out.shape.dims.data(), t.dims, sizeof(t.dims));
+    out.count = element_count(out.shape).value_or(0);
+    out.data = region.subspan(t.offset, t.bytes);
+    return out;
+  }
   return make_error(Code::kInternal, "instance_protocol_violation",
-                    "the instance answered without the output \"{}\", which was asked for", name);
+                    "the instance answered without the output \"{}\", which was asked for", spec.name);
 }
 
 }  // namespace mayfly

@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "tensor/tensor.h"
@@ -31,7 +33,23 @@ void append_nested(std::string& out, Dtype t, std::span<const std::int64_t> dims
 // Element i of a floating point tensor; half types widen exactly.
 double float_at(Dtype t, const std::byte* data, std::uint64_t i);
 
-const TensorRef* find_output(const SlotResult& r, std::uint32_t index);
-Error missing_output(std::string_view name);
+// The best `keep` of the `count` scores that begin at element `first`, best first: the score and its place in the row.
+// Equal scores keep their order; NaN ranks last. `order` is reused between rows, and has at least `keep` entries
+// afterwards.
+using Ranking = std::vector<std::pair<double, std::uint64_t>>;
+void rank_scores(Dtype t, const std::byte* data, std::uint64_t first, std::uint64_t count, std::uint64_t keep,
+                 Ranking& order);
+
+// One output of a checked result (read_result), where it lies in the output region.
+struct OutputView {
+  std::string_view name;
+  Dtype dtype = Dtype::kInvalid;
+  Shape shape;
+  std::uint64_t count = 0;  // elements
+  std::span<const std::byte> data;
+};
+// Output `index` of the signature; instance_protocol_violation if the instance answered without it.
+Result<OutputView> view_output(const Signature& sig, const SlotResult& r, std::span<const std::byte> region,
+                               std::uint32_t index);
 
 }  // namespace mayfly

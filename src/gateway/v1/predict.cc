@@ -12,17 +12,9 @@ namespace {
 
 // The row of `count` scores that begins at element `first`, as [["label", score], …], best first.
 void append_classified_row(std::string& out, Dtype t, const std::byte* data, std::uint64_t first, std::uint64_t count,
-                           const ClassesOutput& classes, std::vector<std::pair<double, std::uint64_t>>& order) {
-  order.resize(count);
-  for (std::uint64_t i = 0; i < count; ++i) order[i] = {float_at(t, data, first + i), i};
+                           const ClassesOutput& classes, Ranking& order) {
   const std::uint64_t keep = std::min<std::uint64_t>(classes.top, count);
-  const auto better = [](const auto& a, const auto& b) {
-    const bool na = std::isnan(a.first), nb = std::isnan(b.first);
-    if (na != nb) return nb;
-    if (!na && a.first != b.first) return a.first > b.first;
-    return a.second < b.second;
-  };
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keep), order.end(), better);
+  rank_scores(t, data, first, count, keep, order);
   out += '[';
   for (std::uint64_t i = 0; i < keep; ++i) {
     out += i > 0 ? ",[" : "[";
@@ -40,20 +32,18 @@ void append_classified_row(std::string& out, Dtype t, const std::byte* data, std
 Status print_classified(std::string& out, const ServedVersion& served, std::uint64_t rows, const SlotResult& r,
                         std::span<const std::byte> region) {
   const Version& v = *served.version;
-  const std::uint32_t index = v.transform.classes_output;
-  const TensorSpec& spec = v.signature.outputs[index];
-  const TensorRef* ref = find_output(r, index);
-  if (ref == nullptr) return missing_output(spec.name);
-  const std::uint64_t count = ref->bytes / dtype_size(spec.dtype);
+  auto scores = view_output(v.signature, r, region, v.transform.classes_output);
+  if (!scores.ok()) return std::move(scores.error());
+  const std::uint64_t count = scores->count;
   if (rows == 0 || count % rows != 0) {
-    return invalid("not_batched", "output \"{}\" has {} scores, which is no row for each of {} examples", spec.name,
+    return invalid("not_batched", "output \"{}\" has {} scores, which is no row for each of {} examples", scores->name,
                    count, rows);
   }
-  std::vector<std::pair<double, std::uint64_t>> order;
+  Ranking order;
   out += "{\"results\":[";
   for (std::uint64_t i = 0; i < rows; ++i) {
     if (i > 0) out += ',';
-    append_classified_row(out, spec.dtype, region.data() + ref->offset, i * (count / rows), count / rows,
+    append_classified_row(out, scores->dtype, scores->data.data(), i * (count / rows), count / rows,
                           *served.settings.classes, order);
   }
   out += "]}";

@@ -138,8 +138,7 @@ void Instance::give_place() {
 }
 
 void Instance::return_slot(std::uint32_t slot, std::uint64_t bytes_used) {
-  if (phase_ == InstancePhase::kDead) return;
-  if (bytes_used > kGiveBackBytes) {
+  if (bytes_used > kGiveBackBytes && phase_ != InstancePhase::kDead) {
     const auto offset = static_cast<off_t>(arena_.geometry().slots_offset() + arena_.geometry().slot_bytes() * slot);
     fallocate(arena_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
               static_cast<off_t>(arena_.geometry().slot_bytes()));

@@ -51,7 +51,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   Instance(Executor ex, LauncherClient& launcher, VersionPtr version, InstanceOwner& owner);
   ~Instance() override;
 
-  // Of `limit` places, at most slots().
+  // Of `limit` places, at most as many as it has slots.
   bool has_place(std::uint32_t limit) const {
     return held_ < std::min(limit, slots_) && (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady);
   }
@@ -76,7 +76,6 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint64_t id() const { return id_; }
   int pid() const { return pid_; }
   std::uint32_t busy() const { return held_; }  // requests that hold a place
-  std::uint32_t slots() const { return slots_; }
   bool has_open_batch() const { return open_ != nullptr; }
   std::uint64_t spawned_ns() const { return spawned_ns_; }
   std::uint64_t last_used_ns() const { return last_used_ns_; }

@@ -98,11 +98,10 @@ Error Pool::too_late() const {
 
 // An instance runs one request, or one batch, at a time: its capacity is one slot of run time, however many requests it
 // holds.
-Status Pool::refusal(const policy::FairEntry& e, bool can_start, std::uint64_t now) const {
+Status Pool::refusal(const policy::FairEntry& e, std::uint64_t now) const {
   policy::AdmitState s;
   s.deadline_ns = e.deadline_ns;
   s.run_ns = run_time_.high_ns();
-  s.can_start_now = can_start;
   std::uint64_t running = 0, oldest = now;
   for (const auto& i : instances_) {
     running += i->busy();
@@ -140,7 +139,7 @@ Status Pool::admit(const Ask& ask, std::uint64_t now) {
   if (queue_.empty() && (find_place(ask.may_join) != nullptr || instances_.empty())) return Ok{};
   policy::FairEntry e;
   describe(e, ask, request_time_.mean_ns());
-  return refusal(e, false, now);
+  return refusal(e, now);
 }
 
 Task<Result<Lease>> Pool::acquire(Ask ask) {
@@ -160,7 +159,7 @@ Task<Result<Lease>> Pool::acquire(Ask ask) {
   waiter.pool = this;
   waiter.may_join = ask.may_join;
   describe(waiter, ask, request_time_.mean_ns());
-  if (Status st = refusal(waiter, false, now); !st.ok()) co_return std::move(st.error());
+  if (Status st = refusal(waiter, now); !st.ok()) co_return std::move(st.error());
   shared_ = true;
   if (policy::FairEntry* out = queue_.push(waiter)) {
     static_cast<Waiter*>(out)->granted.set(

@@ -86,7 +86,7 @@ class Pool final : public InstanceOwner {
   static void describe(policy::FairEntry& e, const Ask& ask, std::uint64_t cost_ns);
   Error queue_full(std::uint32_t retry_after_s) const;
   Error too_late() const;
-  Status refusal(const policy::FairEntry& e, bool can_start, std::uint64_t now) const;
+  Status refusal(const policy::FairEntry& e, std::uint64_t now) const;  // of what would have to wait
   Instance* find_place(bool may_join) const;
   std::uint32_t min_instances() const { return kept_ ? version_->settings.min_instances : 0; }
   bool packs() const;

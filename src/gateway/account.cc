@@ -22,30 +22,29 @@ void append_ms(std::string& out, std::uint64_t ns) {
   out.append(text.data(), at);
 }
 
-void append_timing(std::string& out, std::string_view name, std::uint64_t ns) {
-  out.append(", ").append(name).append(";dur=");
-  append_ms(out, ns);
+// Calls f(name, nanoseconds) for each phase that the request went through.
+template <typename F>
+void each_phase(const Phases& p, F&& f) {
+  f("receive", p.receive);
+  f("parse", p.parse);
+  f("queue", p.queue);
+  if (p.cold) {
+    f("fork", p.fork);
+    f("map", p.map);
+    f("init", p.init);
+  }
+  f("infer", p.infer);
+  f("print", p.print);
+  f("total", p.total);
 }
 
 void append_server_timing(std::string& out, const Phases& p) {
   out.append("Server-Timing: start;desc=").append(p.cold ? "cold" : "warm");
-  append_timing(out, "receive", p.receive);
-  append_timing(out, "parse", p.parse);
-  append_timing(out, "queue", p.queue);
-  if (p.cold) {
-    append_timing(out, "fork", p.fork);
-    append_timing(out, "map", p.map);
-    append_timing(out, "init", p.init);
-  }
-  append_timing(out, "infer", p.infer);
-  append_timing(out, "print", p.print);
-  append_timing(out, "total", p.total);
+  each_phase(p, [&](std::string_view name, std::uint64_t ns) {
+    out.append(", ").append(name).append(";dur=");
+    append_ms(out, ns);
+  });
   out.append("\r\n");
-}
-
-void append_log_ms(std::string& out, std::string_view name, std::uint64_t ns) {
-  out.append(",\"").append(name).append("_ms\":");
-  append_ms(out, ns);
 }
 
 // Keys and ids hold no character that JSON escapes: names are checked at deploy, request ids in on_head.
@@ -66,17 +65,10 @@ void append_line(std::string& out, const RequestContext& c, int status, std::str
   if (!reason.empty()) out.append(R"(,"reason":")").append(reason).append("\"");
   const Phases& p = c.phases;
   out.append(p.cold ? R"(,"start":"cold")" : R"(,"start":"warm")");
-  append_log_ms(out, "receive", p.receive);
-  append_log_ms(out, "parse", p.parse);
-  append_log_ms(out, "queue", p.queue);
-  if (p.cold) {
-    append_log_ms(out, "fork", p.fork);
-    append_log_ms(out, "map", p.map);
-    append_log_ms(out, "init", p.init);
-  }
-  append_log_ms(out, "infer", p.infer);
-  append_log_ms(out, "print", p.print);
-  append_log_ms(out, "total", p.total);
+  each_phase(p, [&](std::string_view name, std::uint64_t ns) {
+    out.append(",\"").append(name).append("_ms\":");
+    append_ms(out, ns);
+  });
 }
 
 }  // namespace

@@ -146,7 +146,7 @@ BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
   return p;
 }
 
-// A caller's own id where it sends a usable one.
+// A caller's own id where it sends a usable one, and the trace that it belongs to.
 void Gateway::name_request(const RequestHead& head, RequestContext& c) {
   const std::string_view id = head.header("x-request-id");
   c.request_id.clear();
@@ -154,6 +154,7 @@ void Gateway::name_request(const RequestHead& head, RequestContext& c) {
     c.request_id.assign(id);
   else
     append_hex16(c.request_id, id_base_ + 0x9E3779B97F4A7C15ULL * ++id_next_);
+  read_traceparent(head.header("traceparent"), id_base_ + 0xD1B54A32D192ED03ULL * ++id_next_ | 1, c.trace);
 }
 
 BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
@@ -197,7 +198,6 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   if (match.spec->needs == Needs::kPrediction) {
     if (auto st = begin_use(*c, request.received_ns); !st.ok()) return refuse(std::move(st.error()));
   }
-  read_traceparent(head.header("traceparent"), id_base_ + 0xD1B54A32D192ED03ULL * ++id_next_ | 1, c->trace);
   BodyPolicy policy = policy_of(*c, request.received_ns);
   if (policy.refuse) {
     note_refusal(*c, *policy.refuse, request.received_ns);

@@ -1,7 +1,7 @@
 // Routes requests (routes.h) to the dialects, one folder each: oip/, v1/, torchserve/, sagemaker/, admin/; gRPC is
-// grpc_calls.cc and grpc_streams.cc upon grpc/; metrics and
-// the OpenAPI document are metrics_page.cc and openapi.cc. Owner: the server; one reactor. on_head decides everything
-// that does not need the body: who asks, what for, which version, the deadline; it wakes the version before the body
+// grpc_calls.cc and grpc_streams.cc upon grpc/; metrics and the OpenAPI document are metrics_page.cc and openapi.cc;
+// what is written down of a prediction is account.cc. Owner: the server; one reactor. on_head decides everything that
+// does not need the body: who asks, what for, which version, the deadline; it wakes the version before the body
 // arrives.
 #pragma once
 #include <memory>

@@ -38,7 +38,6 @@ BodyPolicy Gateway::grpc_on_head(const Request& request, void*& cookie) {
   name_request(*request.head, *c);
   cookie = c;
   const grpc::MethodInfo& method = *c->grpc.method;
-  read_traceparent(request.head->header("traceparent"), id_base_ + 0xD1B54A32D192ED03ULL * ++id_next_ | 1, c->trace);
   c->deadline_ns = c->grpc.timeout_ns ? later(request.received_ns, *c->grpc.timeout_ns) : 0;
   p.streaming = method.client_streams;
   if (p.streaming) {

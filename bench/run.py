@@ -194,7 +194,7 @@ class Bench:
         """Pages that are an instance's own; `target`, in MB, is for the largest of several."""
         file = request_file(self.folder, endpoint + ".http", request)
         for n in counts:
-            self.server.deploy(endpoint, model, "--idle", "60s", "--concurrency", "1", "--min", str(n), "--max", str(n))
+            self.server.apply(endpoint, model, {"min": n, "max": n, "idle": "60s", "concurrency": 1, "batch": {"max": 1}})
             settled = lambda rows: len(rows) == n and len({r["version"] for r in rows}) == 1 and all(r["state"] == "idle" for r in rows)
             self.server.wait_instances(endpoint, settled, 30, f"having {n} instances of one version")
             self.load(file, n, 20 * n)

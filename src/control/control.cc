@@ -10,12 +10,6 @@
 namespace mayfly {
 namespace {
 
-std::uint64_t unix_ms() {
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-          .count());
-}
-
 void make_key_text(std::string& out, std::string_view tenant, std::string_view name) {
   out.assign(tenant);
   out += '/';
@@ -29,6 +23,9 @@ NodeSettings node_settings(const EndpointSettings& s) {
   n.memory_bytes = s.memory_bytes;
   n.cpu_milli = s.cpu_milli;
   n.min_instances = s.min_instances;
+  n.parked = s.parked;
+  n.provisioned = s.provisioned;
+  n.cold_start_budget_ms = s.cold_start_budget_ms;
   n.max_instances = s.max_instances;
   n.concurrency = s.concurrency;
   n.idle_ms = s.idle_ms;
@@ -189,12 +186,13 @@ Task<Result<ServedPtr>> Control::deploy_checked(std::string tenant, std::string 
   auto report = co_await artefacts_.build(package);
   if (!report.ok()) co_return report.error();
   VersionRow row{tenant, name, 0, package, settings_to_json(settings), report->json, unix_ms()};
-  if (auto tried = co_await try_out(row, settings, *report); !tried.ok()) co_return tried.error();
-  co_return co_await commit(std::move(row), std::move(settings), std::move(*report), old);
+  auto tried = co_await try_out(row, settings, *report);
+  if (!tried.ok()) co_return tried.error();
+  co_return co_await commit(std::move(row), std::move(settings), std::move(*report), *tried, old);
 }
 
 Task<Result<ServedPtr>> Control::commit(VersionRow row, EndpointSettings settings, CompileReport report,
-                                        std::vector<std::string>& old) {
+                                        Measures measures, std::vector<std::string>& old) {
   std::string key;
   make_key_text(key, row.tenant, row.endpoint);
   auto turn = co_await turns_.take(key);
@@ -212,6 +210,7 @@ Task<Result<ServedPtr>> Control::commit(VersionRow row, EndpointSettings setting
     e->created_ms = row.created_ms;
   }
   for (const auto& [n, v] : e->versions) old.push_back(v->package);
+  node_->learn((*served)->version, measures);
   put(e, *served);
   log_.event(row.endpoint, fmt::format(R"({{"time":"{}","event":"deployed","endpoint":"{}","version":{}}})",
                                        Log::timestamp(), row.endpoint, row.number));
@@ -221,8 +220,10 @@ Task<Result<ServedPtr>> Control::commit(VersionRow row, EndpointSettings setting
   co_return served;
 }
 
-Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, CompileReport report) {
-  settings.min_instances = 0;
+Task<Result<Measures>> Control::try_out(VersionRow row, EndpointSettings settings, CompileReport report) {
+  settings.min_instances = settings.parked = 0;
+  settings.provisioned.clear();
+  settings.cold_start_budget_ms = 0;
   settings.max_instances = settings.concurrency = 1;
   auto trial = serve(row, settings, report);
   if (!trial.ok()) co_return trial.error();
@@ -259,8 +260,10 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
     }
     *lease = Lease();
   }
+  const Measures measures = node_->measure(*version);
   node_->retire(*version);
-  co_return status;
+  if (!status.ok()) co_return std::move(status.error());
+  co_return measures;
 }
 
 Task<Status> Control::remove(std::string tenant, std::string name) {

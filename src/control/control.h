@@ -78,12 +78,13 @@ class Control final : public NodeObserver {
 
  private:
   // Starts one instance of a version that is not served yet, with its own limits, and runs the sample, or zeros.
-  Task<Status> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
+  // → what was measured of it.
+  Task<Result<Measures>> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
   Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
   // `old`: the packages of the versions before it.
   Task<Result<ServedPtr>> deploy_checked(std::string tenant, std::string name, std::string package,
                                          EndpointSettings settings, std::vector<std::string>& old);
-  Task<Result<ServedPtr>> commit(VersionRow row, EndpointSettings settings, CompileReport report,
+  Task<Result<ServedPtr>> commit(VersionRow row, EndpointSettings settings, CompileReport report, Measures measures,
                                  std::vector<std::string>& old);
   Task<ServedPtr> restore_version(VersionRow row);  // null if it can't be served
   Task<void> restore_endpoint(EndpointRow row, std::vector<VersionRow> versions);

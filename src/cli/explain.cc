@@ -60,8 +60,8 @@ Result<int> run_explain(const Context& ctx, const std::string& name) {
 Result<int> run_wake(const Context& ctx, const std::string& name, std::uint32_t instances) {
   auto client = open_client(ctx);
   if (!client) return std::move(client.error());
-  auto answer = (*client)->call(
-      "POST", fmt::format("/admin/v1/endpoints/{}/wake?instances={}", url_escape(name), instances));
+  auto answer =
+      (*client)->call("POST", fmt::format("/admin/v1/endpoints/{}/wake?instances={}", url_escape(name), instances));
   if (!answer) return std::move(answer.error());
   if (ctx.json())
     fmt::print("{}\n", print_json(*answer, 2));
@@ -89,9 +89,8 @@ void add_wake(CLI::App& app, Context& ctx) {
       ->check(CLI::Range(1U, 1000U))
       ->capture_default_str();
   cmd->footer(examples({"mayfly wake iris", "mayfly wake iris --instances 4"}));
-  cmd->callback([&ctx, name, instances] {
-    ctx.run = [&ctx, name, instances] { return run_wake(ctx, *name, *instances); };
-  });
+  cmd->callback(
+      [&ctx, name, instances] { ctx.run = [&ctx, name, instances] { return run_wake(ctx, *name, *instances); }; });
 }
 
 }  // namespace mayfly::cli

@@ -105,10 +105,11 @@ Result<std::vector<ProvisionWindow>> provision_from_json(const Json& value) {
     return windows;
   }
   if (!value.is_array() || value.size() > kMaxProvisionWindows) {
-    return invalid("invalid_setting",
-                   "setting provisioned: expected a whole number, 0 to {}, or a list of at most {} windows {{count, days, "
-                   "from, to}}",
-                   kMaxProvisioned, kMaxProvisionWindows);
+    return invalid(
+        "invalid_setting",
+        "setting provisioned: expected a whole number, 0 to {}, or a list of at most {} windows {{count, days, "
+        "from, to}}",
+        kMaxProvisioned, kMaxProvisionWindows);
   }
   for (std::size_t i = 0; i < value.size(); ++i) {
     auto w = window_of(i, value[i]);

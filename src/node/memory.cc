@@ -11,8 +11,9 @@ namespace {
 
 constexpr std::uint64_t kUnmeasuredBytes = 64ULL << 20;    // expected of an instance of which nothing is known
 constexpr std::uint64_t kUnmeasuredStartNs = 100'000'000;  // … of its start
-constexpr std::uint64_t kHorizonNs = 300'000'000'000;      // an instance that is not wanted within it is worth little
-constexpr std::uint64_t kDiskBytesPerMs = 500'000;         // of an artefact that has to be read again
+constexpr std::uint64_t kCountEveryNs = 1'000'000'000;
+constexpr std::uint64_t kHorizonNs = 300'000'000'000;  // an instance that is not wanted within it is worth little
+constexpr std::uint64_t kDiskBytesPerMs = 500'000;     // of an artefact that has to be read again
 
 // An instance whose end nobody notices but by the next start: idle, and not one that its owner pays to have warm.
 bool evictable(const Pool& pool, const Instance& i, std::uint32_t& warm_left) {
@@ -33,8 +34,8 @@ std::uint64_t VersionRecord::expected_bytes() const {
   return std::min(limit, measures.private_bytes != 0 ? measures.private_bytes : kUnmeasuredBytes);
 }
 
-// Everything that counts, as policy/residency.h wants it; instances[i] or cached[i - instances.size()] is who residents[i]
-// is. Versions of the same model share an artefact: a group of their instances.
+// Everything that counts, as policy/residency.h wants it; instances[i] or cached[i - instances.size()] is who
+// residents[i] is. Versions of the same model share an artefact: a group of their instances.
 struct Node::Candidates {
   std::vector<policy::Resident> residents;
   std::vector<std::uint64_t> shared_bytes;
@@ -59,7 +60,8 @@ Node::Candidates Node::candidates() const {
       c.shared_bytes.push_back(record.measures.artefact_bytes);
       c.memory.artefacts += record.measures.artefact_bytes;
     }
-    const std::uint64_t restart = record.measures.start.measured() ? record.measures.start.mean_ns() : kUnmeasuredStartNs;
+    const std::uint64_t restart =
+        record.measures.start.measured() ? record.measures.start.mean_ns() : kUnmeasuredStartNs;
     std::uint32_t warm_left = pool->hold().warm;
     for (const auto& i : pool->instances()) {
       policy::Resident r;
@@ -97,7 +99,18 @@ static void drop_from_cache(const std::string& path) {
 }
 
 bool Node::make_room(const VersionRecord& record, bool evict) {
+  // Counting looks at everything that is held: far from the budget once a second is enough.
+  const std::uint64_t now = now_ns();
+  const std::uint64_t most = record.expected_bytes() + record.measures.artefact_bytes;
+  if (counted_ns_ != 0 && now < counted_ns_ + kCountEveryNs &&
+      counted_bytes_ + given_bytes_ + most <= memory_budget_ / 10 * 9) {
+    given_bytes_ += most;
+    return true;
+  }
   Candidates c = candidates();
+  counted_ns_ = now;
+  counted_bytes_ = c.memory.used();
+  given_bytes_ = most;
   const bool mapped = std::any_of(pools_.begin(), pools_.end(), [&](const auto& p) {
     return p.first->artefact_path == record.version->artefact_path && !p.second->instances().empty();
   });

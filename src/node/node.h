@@ -62,6 +62,8 @@ class Node final : public PoolHost {
   LauncherClient& launcher_;
   NodeObserver& observer_;
   std::uint64_t memory_budget_, evictions_ = 0;
+  // When memory was last counted, what was in use then, and what starts have been given since.
+  std::uint64_t counted_ns_ = 0, counted_bytes_ = 0, given_bytes_ = 0;
   std::unordered_map<const Version*, std::unique_ptr<VersionRecord>> records_;
   std::unordered_map<const Version*, std::unique_ptr<Pool>> pools_;
   Timer timer_;

@@ -2,8 +2,8 @@
 // start costs; goes when the version is retired. Owner: the node; one reactor.
 #pragma once
 #include <cstdint>
-#include <deque>
 #include <string>
+#include <vector>
 
 #include "node/version.h"
 #include "policy/admit.h"
@@ -22,11 +22,11 @@ struct PoolCounters {
 
 // Bytes and times of a version, as measured.
 struct Measures {
-  policy::RunTime work;     // inside the runtime
-  policy::RunTime run;      // of a run, the hand-over included
-  policy::RunTime request;  // of it for each request that it answered
-  policy::RunTime start;    // from spawning to ready
-  policy::RunTime resume;   // from resuming a parked instance to its answer
+  policy::RunTime work;              // inside the runtime
+  policy::RunTime run;               // of a run, the hand-over included
+  policy::RunTime request;           // of it for each request that it answered
+  policy::RunTime start;             // from spawning to ready
+  policy::RunTime resume;            // from resuming a parked instance to its answer
   std::uint64_t private_bytes = 0;   // of the largest instance
   std::uint64_t artefact_bytes = 0;  // mapped shared by all instances
 };
@@ -41,10 +41,10 @@ struct VersionRecord {
   std::uint64_t gap_ns = 0, last_arrival_ns = 0;  // between requests, moving mean; of the last one
   bool artefact_cached = false;                   // its pages are in memory as far as known
   std::string last_eviction;                      // why, of the latest instance
-  std::deque<NodeEvent> events;                   // the latest ones, oldest first
+  std::vector<NodeEvent> events;                  // the latest ones, oldest first
 
   void note(NodeEvent event) {
-    if (events.size() == kKeptEvents) events.pop_front();
+    if (events.size() == kKeptEvents) events.erase(events.begin());
     events.push_back(std::move(event));
   }
   // What a request waits for a start, over the answer of a warm instance; 0: not measured.

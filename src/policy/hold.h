@@ -1,6 +1,6 @@
 // What a version holds while nobody calls it: instances that are warm, instances that are parked (ready, their process
-// stopped), or nothing. Pure; the owner's wishes and what was measured go in, a number for each rung and the reason come
-// out.
+// stopped), or nothing. Pure; the owner's wishes and what was measured go in, a number for each rung and the reason
+// come out.
 #pragma once
 #include <cstdint>
 #include <span>

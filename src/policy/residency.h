@@ -22,11 +22,12 @@ struct Resident {
 };
 
 // Probability that a request comes within `horizon_ns`, where one came every `gap_ns` on average and the last
-// `since_ns` ago: exponential gaps, whose mean is at least the silence so far. gap_ns 0: not known, taken as the silence.
+// `since_ns` ago: exponential gaps, whose mean is at least the silence so far. gap_ns 0: not known, taken as the
+// silence.
 double use_within(std::uint64_t horizon_ns, std::uint64_t gap_ns, std::uint64_t since_ns);
 
-// Indices of `residents`, in the order in which they go, that free at least `need_bytes`; empty if all that may go would
-// not be enough (then nothing shall), or nothing is needed.
+// Indices of `residents`, in the order in which they go, that free at least `need_bytes`; empty if all that may go
+// would not be enough (then nothing shall), or nothing is needed.
 std::vector<std::size_t> choose_evictions(std::span<const Resident> residents,
                                           std::span<const std::uint64_t> shared_bytes, std::uint64_t need_bytes);
 

@@ -10,7 +10,8 @@ namespace {
 using Indices = std::vector<std::size_t>;
 constexpr std::uint64_t kMs = 1'000'000, kMb = 1'000'000;
 
-std::uint64_t freed_by(const std::vector<Resident>& r, const std::vector<std::uint64_t>& shared, const Indices& chosen) {
+std::uint64_t freed_by(const std::vector<Resident>& r, const std::vector<std::uint64_t>& shared,
+                       const Indices& chosen) {
   std::uint64_t sum = 0;
   for (const std::size_t i : chosen) sum += r[i].own_bytes;
   for (std::size_t g = 0; g < shared.size(); ++g) {

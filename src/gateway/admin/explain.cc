@@ -61,13 +61,15 @@ std::string why_zero(const Pool* pool, const VersionRecord* record, const policy
 
 std::string why(const Pool* pool, const VersionRecord* record, const Counts& c, const policy::Hold& held,
                 const Version& v) {
-  if (c.busy > 0) return fmt::format("{} of {} ready instances work, {} requests wait", c.busy, c.ready, pool->waiting());
+  if (c.busy > 0)
+    return fmt::format("{} of {} ready instances work, {} requests wait", c.busy, c.ready, pool->waiting());
   if (c.ready > 0 && c.ready <= held.warm) return fmt::format("{} warm, held by {}", c.ready, held.reason);
   if (c.ready > 0) {
     return fmt::format("{} warm, idle for {} ms; kept for idle = {} ms after a request", c.ready, c.idle_for_ms,
                        v.settings.idle_ms);
   }
-  if (c.starting > 0) return fmt::format("{} starting for {} ms, {} requests wait", c.starting, c.start_age_ms, pool->waiting());
+  if (c.starting > 0)
+    return fmt::format("{} starting for {} ms, {} requests wait", c.starting, c.start_age_ms, pool->waiting());
   if (c.parked > 0) return fmt::format("{} parked, held by {}", c.parked, held.reason);
   return why_zero(pool, record, held);
 }
@@ -83,7 +85,9 @@ Json events_of(const Endpoint& e, const Node& node) {
   Json out = Json::array();
   for (const auto& [time, at] : all) {
     const auto& [event, number] = at;
-    Json row = {{"time", Log::timestamp(event->unix_ms)}, {"event", event->what}, {"version", number},
+    Json row = {{"time", Log::timestamp(event->unix_ms)},
+                {"event", event->what},
+                {"version", number},
                 {"instance", event->instance}};
     if (!event->detail.empty()) row["detail"] = event->detail;
     out.push_back(std::move(row));
@@ -112,8 +116,11 @@ Json wait_of(std::string_view finds, const VersionRecord* record) {
 
 Json counts_json(const VersionRecord* record) {
   const PoolCounters c = record != nullptr ? record->counters : PoolCounters();
-  return {{"starts", c.starts},   {"start_failures", c.start_failures}, {"deaths", c.deaths},
-          {"resumes", c.resumes}, {"evictions", c.evictions}};
+  return {{"starts", c.starts},
+          {"start_failures", c.start_failures},
+          {"deaths", c.deaths},
+          {"resumes", c.resumes},
+          {"evictions", c.evictions}};
 }
 
 }  // namespace
@@ -157,9 +164,9 @@ void Gateway::show_node(Response& rs) {
     all.busy += n.busy;
     all.parked += n.parked;
   }
-  rs.body = text({{"memory", memory_json(node_.memory())},
-                  {"instances",
-                   {{"starting", all.starting}, {"ready", all.ready}, {"busy", all.busy}, {"parked", all.parked}}}});
+  rs.body = text(
+      {{"memory", memory_json(node_.memory())},
+       {"instances", {{"starting", all.starting}, {"ready", all.ready}, {"busy", all.busy}, {"parked", all.parked}}}});
 }
 
 }  // namespace mayfly

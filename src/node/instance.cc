@@ -95,6 +95,7 @@ Status Instance::make_arena() {
   h.threads = std::max(1U, (version_->settings.cpu_milli + 999) / 1000);
   h.geometry = g;
   h.transform = version_->transform;
+  h.heap_bytes = std::min(version_->heap_bytes, version_->settings.memory_bytes / 2);
   for (std::uint32_t i = slots_; i-- > 0;) free_.push_back(i);
   return Ok{};
 }
@@ -358,7 +359,8 @@ Phases Instance::start_phases() const {
   };
   Phases p;
   p.cold = true;
-  p.fork = span(spawned_ns_, h.narrowed_ns);
+  p.fork = span(spawned_ns_, h.started_ns);
+  p.isolate = span(h.started_ns, h.narrowed_ns);
   p.map = span(h.narrowed_ns, h.mapped_ns);
   p.init = span(h.mapped_ns, h.session_ns);
   return p;

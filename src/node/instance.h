@@ -81,7 +81,8 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint64_t last_used_ns() const { return last_used_ns_; }
   std::uint64_t requests() const { return requests_; }
   std::uint64_t memory_bytes() const;  // what its cgroup is charged with; 0 where that can't be read
-  // Fork, map and init of its start; valid once ready. The instance wrote them: values that run backwards count as 0.
+  // Fork, isolate, map and init of its start; valid once ready. The instance wrote them: values that run backwards
+  // count as 0.
   Phases start_phases() const;
 
   void on_started(int pid, std::string_view memory_file) override {

@@ -11,12 +11,6 @@
 namespace mayfly {
 namespace {
 
-std::uint64_t unix_ms() {
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-          .count());
-}
-
 void make_key_text(std::string& out, std::string_view tenant, std::string_view name) {
   out.assign(tenant);
   out += '/';
@@ -30,6 +24,9 @@ NodeSettings node_settings(const EndpointSettings& s) {
   n.memory_bytes = s.memory_bytes;
   n.cpu_milli = s.cpu_milli;
   n.min_instances = s.min_instances;
+  n.parked = s.parked;
+  n.provisioned = s.provisioned;
+  n.cold_start_budget_ms = s.cold_start_budget_ms;
   n.max_instances = s.max_instances;
   n.concurrency = s.concurrency;
   n.idle_ms = s.idle_ms;
@@ -200,13 +197,20 @@ Task<Result<Deployed>> Control::deploy(std::string tenant, std::string name, std
 Task<Result<Deployed>> Control::deploy_checked(std::string tenant, std::string name, std::string package,
                                                EndpointSettings settings, std::vector<std::string>& old) {
   VersionRow row{tenant, name, 0, package, settings_to_json(settings), "", unix_ms()};
-  auto report = co_await prepare(row, settings);
-  if (!report.ok()) co_return report.error();
-  co_return co_await commit(std::move(row), std::move(settings), std::move(*report), old);
+  auto prepared = co_await prepare(row, settings);
+  if (!prepared.ok()) co_return prepared.error();
+  co_return co_await commit(std::move(row), std::move(settings), std::move(*prepared), old);
+}
+
+Measures Control::measures_of(const VersionRow& row) const {
+  const EndpointPtr e = find(row.tenant, row.endpoint);
+  if (!e) return {};
+  const auto version = e->versions.find(row.number);
+  return version == e->versions.end() ? Measures() : node_->measure(*version->second->version);
 }
 
 // Only the tenant's own versions count: how long a deploy takes must not tell what another tenant has.
-Task<Result<CompileReport>> Control::prepare(VersionRow& row, const EndpointSettings& settings) {
+Task<Result<Control::Prepared>> Control::prepare(VersionRow& row, const EndpointSettings& settings) {
   auto look = [this, &row] { return store_.version_like(row.tenant, row.package, row.settings_json); };
   auto like = co_await blocking_.run(look);
   if (!like.ok()) co_return like.error();
@@ -214,16 +218,17 @@ Task<Result<CompileReport>> Control::prepare(VersionRow& row, const EndpointSett
   if (*like) known = artefacts_.built(row.package, (*like)->report_json);
   if (known) {
     row.report_json = known->json;
-    if ((*like)->settings_json == row.settings_json) co_return std::move(*known);
+    if ((*like)->settings_json == row.settings_json) co_return Prepared{std::move(*known), measures_of(**like)};
   }
   Result<CompileReport> report = known ? std::move(*known) : co_await artefacts_.build(row.package);
-  if (!report.ok()) co_return report;
+  if (!report.ok()) co_return report.error();
   row.report_json = report->json;
-  if (auto tried = co_await try_out(row, settings, *report); !tried.ok()) co_return tried.error();
-  co_return report;
+  auto tried = co_await try_out(row, settings, *report);
+  if (!tried.ok()) co_return tried.error();
+  co_return Prepared{std::move(*report), *tried};
 }
 
-Task<Result<Deployed>> Control::commit(VersionRow row, EndpointSettings settings, CompileReport report,
+Task<Result<Deployed>> Control::commit(VersionRow row, EndpointSettings settings, Prepared prepared,
                                        std::vector<std::string>& old) {
   std::string key;
   make_key_text(key, row.tenant, row.endpoint);
@@ -232,7 +237,7 @@ Task<Result<Deployed>> Control::commit(VersionRow row, EndpointSettings settings
   auto number = co_await blocking_.run(add);
   if (!number.ok()) co_return number.error();
   row.number = *number;
-  auto served = serve(row, settings, report);
+  auto served = serve(row, settings, prepared.report);
   MAYFLY_CHECK(served.ok());  // its trial was
   EndpointPtr& e = endpoints_[key];
   if (!e) {
@@ -242,6 +247,7 @@ Task<Result<Deployed>> Control::commit(VersionRow row, EndpointSettings settings
     e->created_ms = row.created_ms;
   }
   for (const auto& [n, v] : e->versions) old.push_back(v->package);
+  node_->learn((*served)->version, prepared.measures);
   put(e, *served);
   log_.event(row.endpoint, fmt::format(R"({{"time":"{}","event":"deployed","endpoint":"{}","version":{}}})",
                                        Log::timestamp(), row.endpoint, row.number));
@@ -251,8 +257,10 @@ Task<Result<Deployed>> Control::commit(VersionRow row, EndpointSettings settings
   co_return Deployed{std::move(*served), std::move(row.report_json)};
 }
 
-Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, CompileReport report) {
-  settings.min_instances = 0;
+Task<Result<Measures>> Control::try_out(VersionRow row, EndpointSettings settings, CompileReport report) {
+  settings.min_instances = settings.parked = 0;
+  settings.provisioned.clear();
+  settings.cold_start_budget_ms = 0;
   settings.max_instances = settings.concurrency = 1;
   auto trial = serve(row, settings, report);
   if (!trial.ok()) co_return trial.error();
@@ -289,8 +297,10 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
     }
     *lease = Lease();
   }
+  const Measures measures = node_->measure(*version);
   node_->retire(*version);
-  co_return status;
+  if (!status.ok()) co_return std::move(status.error());
+  co_return measures;
 }
 
 Task<Status> Control::remove(std::string tenant, std::string name) {

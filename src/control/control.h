@@ -83,16 +83,22 @@ class Control final : public NodeObserver {
                          std::string_view detail) override;
 
  private:
+  struct Prepared {
+    CompileReport report;
+    Measures measures;
+  };
   // Compiles the package of `row`, tries the version out and fills in the report. Neither is done again where the
   // tenant has a version like it.
-  Task<Result<CompileReport>> prepare(VersionRow& row, const EndpointSettings& settings);
+  Task<Result<Prepared>> prepare(VersionRow& row, const EndpointSettings& settings);
+  Measures measures_of(const VersionRow& row) const;  // of a version that is served
   // Starts one instance of a version that is not served yet, with its own limits, and runs the sample, or zeros.
-  Task<Status> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
+  // → what was measured of it.
+  Task<Result<Measures>> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
   Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
   // `old`: the packages of the versions before it.
   Task<Result<Deployed>> deploy_checked(std::string tenant, std::string name, std::string package,
                                         EndpointSettings settings, std::vector<std::string>& old);
-  Task<Result<Deployed>> commit(VersionRow row, EndpointSettings settings, CompileReport report,
+  Task<Result<Deployed>> commit(VersionRow row, EndpointSettings settings, Prepared prepared,
                                 std::vector<std::string>& old);
   Task<ServedPtr> restore_version(VersionRow row);  // null if it can't be served
   Task<void> restore_endpoint(EndpointRow row, std::vector<VersionRow> versions);

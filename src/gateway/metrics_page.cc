@@ -14,6 +14,7 @@ constexpr Counter kCounters[] = {
     {"mayfly_request_errors_total", "Requests answered with an error", &EndpointMetrics::errors},
     {"mayfly_requests_rejected_total", "Requests refused with 429", &EndpointMetrics::rejected},
     {"mayfly_cold_starts_total", "Requests that waited for an instance to start", &EndpointMetrics::cold},
+    {"mayfly_parked_starts_total", "Requests that were the first for a parked instance", &EndpointMetrics::resumed},
     {"mayfly_request_retries_total", "Requests run again after their instance was lost", &EndpointMetrics::retries},
     {"mayfly_requests_cancelled_total", "Requests whose caller went away before the answer",
      &EndpointMetrics::cancelled},
@@ -83,9 +84,25 @@ void Gateway::metrics_page(Response& rs) {
   }
   fmt::format_to(out, "# HELP mayfly_instances Instances by endpoint\n# TYPE mayfly_instances gauge\n");
   for (const auto& [version, pool] : node_.pools()) {
-    fmt::format_to(out, "mayfly_instances{{tenant=\"{}\",endpoint=\"{}\",version=\"{}\"}} {}\n", version->tenant,
-                   version->endpoint, version->number, pool->instances().size());
+    const auto parked = std::count_if(pool->instances().begin(), pool->instances().end(),
+                                      [](const auto& i) { return i->phase() == InstancePhase::kParked; });
+    const auto row = [&](std::string_view state, std::size_t n) {
+      fmt::format_to(out, "mayfly_instances{{tenant=\"{}\",endpoint=\"{}\",version=\"{}\",state=\"{}\"}} {}\n",
+                     version->tenant, version->endpoint, version->number, state, n);
+    };
+    row("running", pool->instances().size() - static_cast<std::size_t>(parked));
+    row("parked", static_cast<std::size_t>(parked));
   }
+  const NodeMemory memory = node_.memory();
+  fmt::format_to(out,
+                 "# HELP mayfly_memory_budget_bytes Memory that instances and artefacts may take\n"
+                 "# TYPE mayfly_memory_budget_bytes gauge\nmayfly_memory_budget_bytes {}\n"
+                 "# HELP mayfly_memory_bytes Memory of instances, and of artefacts that are mapped or only cached\n"
+                 "# TYPE mayfly_memory_bytes gauge\nmayfly_memory_bytes{{of=\"instances\"}} {}\n"
+                 "mayfly_memory_bytes{{of=\"artefacts\"}} {}\nmayfly_memory_bytes{{of=\"cached\"}} {}\n"
+                 "# HELP mayfly_evictions_total Idle instances ended because others needed their memory\n"
+                 "# TYPE mayfly_evictions_total counter\nmayfly_evictions_total {}\n",
+                 memory.budget, memory.instances, memory.artefacts, memory.cached, node_.evictions());
 }
 
 }  // namespace mayfly

@@ -23,6 +23,8 @@ std::string_view instance_state(const Instance& i) {
       return "starting";
     case InstancePhase::kReady:
       return i.busy() > 0 ? "busy" : "idle";
+    case InstancePhase::kParked:
+      return "parked";
     case InstancePhase::kEnding:
     case InstancePhase::kDead:
       return "ending";
@@ -40,7 +42,8 @@ Json instance_row(const Version& v, const Instance& i) {
           {"age_ms", (now - i.spawned_ns()) / 1'000'000},
           {"idle_ms", i.busy() > 0 ? 0 : (now - i.last_used_ns()) / 1'000'000},
           {"requests", i.requests()},
-          {"memory_bytes", i.memory_bytes()}};
+          {"memory_bytes", i.memory_bytes()},
+          {"private_bytes", i.measured_bytes()}};
 }
 
 Json instances_of(const Node& node, const Endpoint& e) {
@@ -54,7 +57,7 @@ Json instances_of(const Node& node, const Endpoint& e) {
 }
 
 void append_summary(std::string& out, const Node& node, const Endpoint& e) {
-  std::uint32_t instances = 0, ready = 0, queued = 0;
+  std::uint32_t instances = 0, ready = 0, parked = 0, queued = 0;
   for (const auto& [number, s] : e.versions) {
     const Pool* p = node.find(*s->version);
     if (p == nullptr) continue;
@@ -62,14 +65,15 @@ void append_summary(std::string& out, const Node& node, const Endpoint& e) {
     for (const auto& i : p->instances()) {
       ++instances;
       ready += i->phase() == InstancePhase::kReady ? 1 : 0;
+      parked += i->phase() == InstancePhase::kParked ? 1 : 0;
     }
   }
-  const char* state = ready > 0 ? "warm" : instances > 0 ? "starting" : "cold";
+  const char* state = ready > 0 ? "warm" : parked > 0 ? "parked" : instances > 0 ? "starting" : "cold";
   fmt::format_to(std::back_inserter(out),
-                 R"({{"name":"{}","version":{},"state":"{}","instances":{},"ready":{},"queued":{},"requests":{},)"
-                 R"("errors":{},"cold_starts":{},"created_ms":{}}})",
-                 e.name, e.live->version->number, state, instances, ready, queued, e.metrics.requests, e.metrics.errors,
-                 e.metrics.cold, e.created_ms);
+                 R"({{"name":"{}","version":{},"state":"{}","instances":{},"ready":{},"parked":{},"queued":{},)"
+                 R"("requests":{},"errors":{},"cold_starts":{},"created_ms":{}}})",
+                 e.name, e.live->version->number, state, instances, ready, parked, queued, e.metrics.requests,
+                 e.metrics.errors, e.metrics.cold, e.created_ms);
 }
 
 std::uint64_t query_number(std::string_view query, std::string_view key, std::uint64_t otherwise) {
@@ -202,6 +206,17 @@ Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
       co_return co_await show_endpoint(rq, c, rs);
     case Route::kInstances:
       list_instances(c, rs);
+      break;
+    case Route::kEndpointExplain:
+      explain(c, rs);
+      break;
+    case Route::kEndpointWake:
+      node_.wake(c.endpoint->live->version, static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                                                query_number(rq.head->query, "instances", 1), 1000)));
+      rs.body = text(summary(node_, *c.endpoint));
+      break;
+    case Route::kNode:
+      show_node(rs);
       break;
     case Route::kEndpointLogs:
       rs.body = text({{"lines", log_.tail(c.name, query_number(rq.head->query, "tail", 100))}});

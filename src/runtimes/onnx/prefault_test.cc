@@ -48,14 +48,19 @@ class PrefaultTest : public ::testing::Test {
 TEST_F(PrefaultTest, ReadingTheArtefactHasNoFaults) {
   const Mapping plain = map(), prepared = map();
   EXPECT_GE(faults_of_reading(plain), kFaultAround / 2);
-  { const Prefault prefault(bytes(prepared), 0); }  // waits for its thread
+  {
+    const Prefault prefault(bytes(prepared), 0);
+  }  // waits for its thread
   EXPECT_LE(faults_of_reading(prepared), kFaultAround / 16);
 }
 
 TEST_F(PrefaultTest, TakesAnyHeapSize) {
   const Mapping m = map();
-  for (const std::uint64_t heap : {std::uint64_t{1}, std::uint64_t{3} << 20, std::uint64_t{40} << 20, ~std::uint64_t{0}}) {
-    { const Prefault prefault(bytes(m).first(kPage), heap); }
+  for (const std::uint64_t heap :
+       {std::uint64_t{1}, std::uint64_t{3} << 20, std::uint64_t{40} << 20, ~std::uint64_t{0}}) {
+    {
+      const Prefault prefault(bytes(m).first(kPage), heap);
+    }
     auto memory = std::make_unique<char[]>(3 << 20);  // the heap works as before
     memory[0] = 1;
     EXPECT_EQ(memory[0], 1);

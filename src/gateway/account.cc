@@ -30,6 +30,7 @@ void each_phase(const Phases& p, F&& f) {
   f("queue", p.queue);
   if (p.start == StartKind::kCold) {
     f("fork", p.fork);
+    f("isolate", p.isolate);
     f("map", p.map);
     f("init", p.init);
   }
@@ -97,7 +98,7 @@ void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs,
   }
   if (p.start == StartKind::kCold) {
     ++m.cold;
-    m.start.add_ns(p.fork + p.map + p.init);
+    m.start.add_ns(p.fork + p.isolate + p.map + p.init);
   }
   m.resumed += p.start == StartKind::kParked ? 1 : 0;
   append_server_timing(rs.headers, p);

@@ -1,4 +1,5 @@
-// /metrics: Prometheus text.
+// /metrics: Prometheus text. Only what has happened: an endpoint that nobody has asked has no series, and a histogram
+// without a measurement has none.
 #include "gateway/gateway.h"
 
 namespace mayfly {
@@ -37,7 +38,8 @@ constexpr Series kSeries[] = {
     {"mayfly_print_seconds", "Writing the answer from the slot", &EndpointMetrics::print},
     {"mayfly_queue_seconds", "Waiting for a slot of an instance", &EndpointMetrics::queue},
     {"mayfly_infer_seconds", "Inside the model runtime", &EndpointMetrics::infer},
-    {"mayfly_cold_start_seconds", "Fork, map and init of instances that a request waited for", &EndpointMetrics::start},
+    {"mayfly_cold_start_seconds", "Fork, isolate, map and init of instances that a request waited for",
+     &EndpointMetrics::start},
 };
 
 std::string label(const Endpoint& e) { return fmt::format("tenant=\"{}\",endpoint=\"{}\",", e.tenant, e.name); }
@@ -46,7 +48,11 @@ std::string label(const Endpoint& e) { return fmt::format("tenant=\"{}\",endpoin
 
 void Gateway::metrics_page(Response& rs) {
   rs.content_type = "text/plain; version=0.0.4";
-  const auto endpoints = control_.all();
+  std::vector<EndpointPtr> endpoints;  // that have something to tell: thousands may never have been asked
+  for (const EndpointPtr& e : control_.all()) {
+    const EndpointMetrics& m = e->metrics;
+    if (m.requests + m.rate_limited + m.concurrency_limited + m.rows.runs() > 0) endpoints.push_back(e);
+  }
   auto out = std::back_inserter(rs.body);
   for (const Counter& m : kCounters) {
     fmt::format_to(out, "# HELP {} {}\n# TYPE {} counter\n", m.name, m.help, m.name);
@@ -67,10 +73,15 @@ void Gateway::metrics_page(Response& rs) {
   }
   for (const Series& m : kSeries) {
     fmt::format_to(out, "# HELP {} {}\n# TYPE {} histogram\n", m.name, m.help, m.name);
-    for (const auto& e : endpoints) (e->metrics.*m.value).print(rs.body, m.name, label(*e));
+    for (const auto& e : endpoints) {
+      const Histogram& h = e->metrics.*m.value;
+      if (h.count() > 0) h.print(rs.body, m.name, label(*e));
+    }
   }
   fmt::format_to(out, "# HELP mayfly_batch_rows Rows of each run\n# TYPE mayfly_batch_rows histogram\n");
-  for (const auto& e : endpoints) e->metrics.rows.print(rs.body, "mayfly_batch_rows", label(*e));
+  for (const auto& e : endpoints) {
+    if (e->metrics.rows.runs() > 0) e->metrics.rows.print(rs.body, "mayfly_batch_rows", label(*e));
+  }
   fmt::format_to(out, "# HELP mayfly_instances Instances by endpoint\n# TYPE mayfly_instances gauge\n");
   for (const auto& [version, pool] : node_.pools()) {
     const auto parked = std::count_if(pool->instances().begin(), pool->instances().end(),

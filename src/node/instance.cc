@@ -96,6 +96,7 @@ Status Instance::make_arena() {
   h.threads = std::max(1U, (version_->settings.cpu_milli + 999) / 1000);
   h.geometry = g;
   h.transform = version_->transform;
+  h.heap_bytes = std::min(version_->heap_bytes, version_->settings.memory_bytes / 2);
   for (std::uint32_t i = slots_; i-- > 0;) free_.push_back(i);
   return Ok{};
 }
@@ -403,7 +404,8 @@ void Instance::add_start_phases(Phases& p) const {
   auto span = [](std::uint64_t from, std::uint64_t to) {
     return to > from && to - from < 600'000'000'000 ? to - from : 0;
   };
-  p.fork = span(spawned_ns_, h.narrowed_ns);
+  p.fork = span(spawned_ns_, h.started_ns);
+  p.isolate = span(h.started_ns, h.narrowed_ns);
   p.map = span(h.narrowed_ns, h.mapped_ns);
   p.init = span(h.mapped_ns, h.session_ns);
 }

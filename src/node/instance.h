@@ -98,8 +98,8 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   void measure(std::uint64_t now);
   std::uint64_t measured_bytes() const { return private_bytes_; }  // 0: not yet
   std::uint64_t artefact_bytes() const { return artefact_bytes_; }
-  // Puts fork, map and init of its start there; valid once ready. The instance wrote them: values that run backwards
-  // count as 0.
+  // Puts fork, isolate, map and init of its start there; valid once ready. The instance wrote them: values that run
+  // backwards count as 0.
   void add_start_phases(Phases& p) const;
 
   void on_started(int pid, std::string_view memory_file) override {

@@ -228,8 +228,11 @@ void Pool::keep() {
 }
 
 void Pool::wake(std::uint32_t instances) {
+  const auto awake = [](const auto& i) { return i->phase() <= InstancePhase::kReady; };
+  // Each request comes here: the first that is awake answers it.
+  if (instances == 1 && std::any_of(instances_.begin(), instances_.end(), awake)) return;
   instances = std::min(instances, version_->settings.max_instances);
-  auto have = count(InstancePhase::kStarting) + count(InstancePhase::kReady);
+  auto have = static_cast<std::uint32_t>(std::count_if(instances_.begin(), instances_.end(), awake));
   while (have < instances && resume_one()) ++have;
   for (; have < instances && now_ns() >= backoff_until_ns_; ++have) {
     if (!start_one()) return;

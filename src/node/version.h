@@ -36,7 +36,8 @@ struct Version {
   NodeSettings settings;
   TransformConfig transform;
   BatchPlan batch;
-  std::string artefact_path;  // relative to the data folder
+  std::uint64_t heap_bytes = 0;  // private memory of session and runs, as the deploy measured it
+  std::string artefact_path;     // relative to the data folder
   std::string display() const { return '"' + endpoint + "\" version " + number_text; }
 };
 using VersionPtr = std::shared_ptr<const Version>;
@@ -51,7 +52,7 @@ constexpr std::string_view start_name(StartKind k) {
 struct Phases {
   StartKind start = StartKind::kWarm;
   std::uint64_t receive = 0, parse = 0, print = 0;  // the body, the tensors, the answer
-  std::uint64_t queue = 0, fork = 0, map = 0, init = 0, resume = 0, infer = 0, total = 0;
+  std::uint64_t queue = 0, fork = 0, isolate = 0, map = 0, init = 0, resume = 0, infer = 0, total = 0;
 };
 
 }  // namespace mayfly

@@ -15,6 +15,7 @@
 #include "async/turns.h"
 #include "compile/job.h"
 #include "control/artefacts.h"
+#include "control/fetches.h"
 #include "control/options.h"
 #include "control/settings.h"
 #include "node/node.h"
@@ -48,13 +49,14 @@ class Control final : public NodeObserver {
   static constexpr std::uint32_t kKeptVersions = 2;
   static constexpr int kMaxDeploysAtOnce = 4;
   Control(Executor ex, ControlOptions options, Store& store, PackageStore& packages, BlockingPool& blocking,
-          LauncherClient& launcher, Log& log)
+          LauncherClient& launcher, const Fetcher& fetcher, Log& log)
       : executor_(ex),
         options_(std::move(options)),
         store_(store),
         blocking_(blocking),
         log_(log),
-        artefacts_(options_, store, packages, blocking, launcher) {}
+        artefacts_(options_, store, packages, blocking, launcher),
+        fetches_(options_, fetcher, packages, artefacts_, log) {}
   void attach(Node& node) { node_ = &node; }
 
   // Restores the route table; rebuilds artefacts that are missing (another CPU, another runtime version).
@@ -63,6 +65,9 @@ class Control final : public NodeObserver {
   std::vector<EndpointPtr> list(std::string_view tenant) const;
   std::vector<EndpointPtr> all() const;
   Task<Result<ServedPtr>> deploy(std::string tenant, std::string name, std::string package, std::string spec_json);
+  // The same of a package that the server fetches first.
+  Task<Result<ServedPtr>> deploy_source(std::string tenant, std::string name, std::string source,
+                                        std::string spec_json);
   Task<Status> remove(std::string tenant, std::string name);
   // Room left for the tenant's next package, bytes.
   Task<Result<std::uint64_t>> quota_left(std::string tenant) { return artefacts_.quota_left(std::move(tenant)); }
@@ -70,6 +75,7 @@ class Control final : public NodeObserver {
   Task<Result<std::string>> accept_package(PackageStore::Upload& upload, std::string tenant) {
     return artefacts_.accept(upload, std::move(tenant));
   }
+  Error over_quota(std::string_view tenant) const { return artefacts_.over_quota(tenant); }
   const ControlOptions& options() const { return options_; }
   std::uint64_t changes() const { return changes_; }  // of the route table so far
 
@@ -80,6 +86,12 @@ class Control final : public NodeObserver {
   // Starts one instance of a version that is not served yet, with its own limits, and runs the sample, or zeros.
   Task<Status> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
   Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
+  struct Draft {  // of a version: what to deploy, from where
+    std::string tenant, name, package, source;
+    EndpointSettings settings;
+  };
+  Result<Draft> draft(std::string tenant, std::string name, std::string_view spec_json) const;
+  Task<Result<ServedPtr>> deploy_draft(Draft draft);
   // `old`: the packages of the versions before it.
   Task<Result<ServedPtr>> deploy_checked(std::string tenant, std::string name, std::string package,
                                          EndpointSettings settings, std::vector<std::string>& old);
@@ -95,6 +107,7 @@ class Control final : public NodeObserver {
   BlockingPool& blocking_;
   Log& log_;
   Artefacts artefacts_;
+  Fetches fetches_;
   Node* node_ = nullptr;
   std::unordered_map<std::string, EndpointPtr> endpoints_;  // key(tenant, name)
   mutable std::string lookup_;                              // reused, so that a look-up allocates nothing

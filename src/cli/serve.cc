@@ -38,6 +38,9 @@ void add_serve(CLI::App& app, Context& ctx) {
           CLI::AsNumberWithUnit::Options(CLI::AsNumberWithUnit::CASE_SENSITIVE | CLI::AsNumberWithUnit::UNIT_REQUIRED),
           "TIME"))
       ->check(CLI::Range(1'000U, 600'000U));
+  cmd->add_option("--memory-budget", o->memory_budget_bytes,
+                  "memory of all instances and models together [80 % of the machine's]")
+      ->transform(bytes);
   cmd->add_option("--log-file", o->log_file, "write the log here instead of to stderr");
   auto* cert = cmd->add_option("--tls-cert", o->tls_cert, "serve HTTPS with this certificate (PEM, then its chain)");
   auto* key = cmd->add_option("--tls-key", o->tls_key, "its private key (PEM); both are read anew when they change");

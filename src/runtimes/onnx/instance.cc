@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "runtimes/onnx/ort_api.h"
+#include "runtimes/onnx/prefault.h"
 #include "runtimes/onnx/slot_runner.h"
 
 namespace mayfly {
@@ -84,6 +85,7 @@ int start_and_serve(const InstanceArgs& args) {
   }
   const Mapping artefact(p, args.artefact_bytes);
   header.mapped_ns = now_ns();
+  const Prefault prefault({static_cast<const std::byte*>(p), artefact.size()}, header.heap_bytes);
   const Ort& ort = ort_of(*args.runtime);
   auto session = Session::create(ort, {static_cast<const std::byte*>(p), artefact.size()}, {.threads = header.threads});
   if (!session.ok()) return fail(args, session.error().message);

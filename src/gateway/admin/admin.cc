@@ -218,7 +218,7 @@ Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
     case Route::kEndpointWake:
       node_.wake(c.endpoint->live->version, static_cast<std::uint32_t>(std::min<std::uint64_t>(
                                                 query_number(rq.head->query, "instances", 1), 1000)));
-      rs.body = text(summary(node_, *c.endpoint));
+      append_summary(rs.body, node_, *c.endpoint);
       break;
     case Route::kNode:
       show_node(rs);

@@ -213,6 +213,8 @@ Result<Json> spec_from_flags(const DeployFlags& f) {
   set("max", f.max);
   set("concurrency", f.concurrency);
   set("queue", f.queue);
+  set("threads", f.threads);
+  set("tier_up", f.tier_up);
   if (f.batch_max) spec["batch"]["max"] = *f.batch_max;
   if (f.batch_delay) spec["batch"]["delay"] = *f.batch_delay;
   if (f.cpu) {

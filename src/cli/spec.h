@@ -18,8 +18,8 @@ namespace mayfly::cli {
 using Json = nlohmann::json;
 
 struct DeployFlags {
-  std::optional<std::string> memory, cpu, idle, timeout, max_request, max_response, batch_delay;
-  std::optional<std::uint32_t> min, max, concurrency, queue, top, batch_max;
+  std::optional<std::string> memory, cpu, tier_up, idle, timeout, max_request, max_response, batch_delay;
+  std::optional<std::uint32_t> threads, min, max, concurrency, queue, top, batch_max;
   std::optional<std::string> labels_file, image_input, output_name, sample_file;
 };
 Result<Json> spec_from_flags(const DeployFlags& flags);

@@ -26,7 +26,8 @@ constexpr std::size_t kBlanks = 4;       // held ahead of need
 constexpr std::size_t kMaxFailures = 3;  // blanks in a row: requests are refused instead of kept
 constexpr std::size_t kMaxSandboxes = 2000;
 constexpr std::uint64_t kMaxMemory = 1ULL << 40;
-constexpr std::uint32_t kMaxPids = 64;  // threads of one sandbox
+constexpr std::uint32_t kMinPids = 64;  // threads of one sandbox, at least allowed
+constexpr std::uint32_t kMaxRunThreads = 64;
 
 // A sandbox from blank to end. request_id 0: a blank that waits for work and holds nothing of any tenant.
 struct Sandbox {
@@ -42,6 +43,11 @@ void end_sandbox(const Sandbox& sandbox) {
   } else if (sandbox.pid > 1) {
     kill(sandbox.pid, SIGKILL);
   }
+}
+
+// While an instance changes its tier it has the threads of two sessions.
+std::uint32_t max_pids(std::uint32_t cpu_milli) {
+  return std::max(kMinPids, 2 * std::min(cpu_milli / 1000 + 1, kMaxRunThreads) + 8);
 }
 
 // A request for which no blank was ready.
@@ -208,7 +214,8 @@ void Launcher::serve_pending() {
 
 Status Launcher::hand_over(Sandbox& sandbox, const Pending& pending) {
   const LaunchRequest& rq = pending.request;
-  const CgroupLimits limits{std::min(rq.memory_bytes, kMaxMemory), std::clamp(rq.cpu_milli, 10U, 1'000'000U), kMaxPids};
+  const CgroupLimits limits{std::min(rq.memory_bytes, kMaxMemory), std::clamp(rq.cpu_milli, 10U, 1'000'000U),
+                            max_pids(rq.cpu_milli)};
   MAYFLY_TRY(sandbox.cgroup.set(limits));
   std::vector<int> fds;
   for (const Fd& fd : pending.fds) fds.push_back(fd.get());

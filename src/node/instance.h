@@ -14,6 +14,7 @@
 #include "launcher/client.h"
 #include "node/batch.h"
 #include "node/call.h"
+#include "node/tier_watch.h"
 #include "node/version.h"
 #include "policy/batch.h"
 
@@ -35,6 +36,7 @@ class InstanceOwner {  // the pool
   // A run that answered so many requests took so long, the hand-over included; run_ns: inside the runtime, as the
   // instance says.
   virtual void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) = 0;
+  virtual void on_tier(Instance& instance) = 0;             // it has another tier now
   virtual void on_batching_failed(Instance& instance) = 0;  // a batch did not come back row by row
   // How long requests of this version are apart, and how long a run takes (ns); 0: not known.
   virtual std::uint64_t arrival_gap_ns() const = 0;
@@ -80,6 +82,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint64_t spawned_ns() const { return spawned_ns_; }
   std::uint64_t last_used_ns() const { return last_used_ns_; }
   std::uint64_t requests() const { return requests_; }
+  const TierWatch& tier() const { return tier_; }
   std::uint64_t memory_bytes() const;  // what its cgroup is charged with; 0 where that can't be read
   // Fork, map and init of its start; valid once ready. The instance wrote them: values that run backwards count as 0.
   Phases start_phases() const;
@@ -127,6 +130,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::string end_cause_;
   EndKind end_kind_ = EndKind::kFailed;
   std::string memory_file_;  // told by the launcher
+  TierWatch tier_;
 };
 
 }  // namespace mayfly

@@ -221,6 +221,12 @@ void Pool::on_ready(Instance& instance) {
   serve_waiters();
 }
 
+void Pool::on_tier(Instance& instance) {
+  const std::uint64_t ns = instance.arena().header().tier.build_ns.load(std::memory_order_relaxed);
+  observer_.on_instance_event(*version_, instance.id(), fmt::format("tier_{}", instance.tier().name()),
+                              ns == 0 ? "" : fmt::format("built in {} ms", ns / 1'000'000));
+}
+
 // The signature said that rows can be joined, and the deploy tried it; still this model's outputs are not row by row.
 void Pool::on_batching_failed(Instance& instance) {
   if (!std::exchange(batching_off_, true))

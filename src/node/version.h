@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "node/prefetch.h"
+#include "policy/tier.h"
 #include "tensor/tensor.h"
 #include "worker_ipc/arena.h"
 #include "worker_ipc/batch_plan.h"
@@ -14,6 +16,7 @@ namespace mayfly {
 struct NodeSettings {  // the part of an endpoint's settings that the node acts upon
   std::uint64_t memory_bytes = 512ULL << 20;
   std::uint32_t cpu_milli = 1000;
+  std::uint32_t threads = 0;  // of a run; 0: as many as cpu_milli allows
   std::uint32_t min_instances = 0, max_instances = 10, concurrency = 8;
   std::uint64_t idle_ms = 10'000, timeout_ms = 30'000;
   std::uint32_t queue = 1024;
@@ -30,7 +33,9 @@ struct Version {
   NodeSettings settings;
   TransformConfig transform;
   BatchPlan batch;
-  std::string artefact_path;  // relative to the data folder
+  policy::TierPlan tier;
+  std::shared_ptr<Prefetch> prefetch;  // may be null: where the deploy recorded nothing
+  std::string artefact_path;           // relative to the data folder
   std::string display() const { return '"' + endpoint + "\" version " + number_text; }
 };
 using VersionPtr = std::shared_ptr<const Version>;

@@ -78,6 +78,12 @@ Result<Report> run_load(const LoadOptions& options);
 Result<Report> run_floor(const std::string& library, const std::string& model, const Shape& shape, std::size_t warmup,
                          std::size_t count);
 
+// A worker that is forked and executed for each of `count` requests: run_once_and_answer() in a new process. The model
+// is an .onnx file, or with ort_format an artefact of ours.
+Result<Report> run_fork_exec(const std::string& library, const std::string& model, bool ort_format, std::size_t count);
+// That worker: one run on zeros, then one byte on stdout.
+Status run_once_and_answer(const std::string& library, const std::string& model, bool ort_format);
+
 // A framed inference.ModelInferRequest with one input, its numbers raw.
 std::string encode_infer_request(std::string_view model, std::string_view input, std::string_view datatype,
                                  const std::vector<std::int64_t>& shape, std::string_view raw);

@@ -258,10 +258,10 @@ def tool(*args):
     return json.loads(done.stdout)
 
 
-def load(port, file, connections, count, warmup=0, key=None, expect=None, **more):
-    """Closed loop over HTTP; more: flags of mayfly_bench by their name."""
+def load(port, file, connections, count, warmup=0, key=None, expect=None, others=(), **more):
+    """Closed loop over HTTP; others: request files that are sent in turn with the first; more: flags of mayfly_bench by their name."""
     return tool("load", "--port", port, "--request", file, *(("--expect", expect) if expect else ()),
-                "--connections", connections, *loop(count, warmup, key, more))
+                *(x for other in others for x in ("--request", other)), "--connections", connections, *loop(count, warmup, key, more))
 
 
 def grpc(port, model, tensor, file, streams, count, warmup=0, key=None, expect=None, connections=1, **more):

@@ -33,6 +33,8 @@ mayfly_bench grpc --port N --model NAME --input NAME:DATATYPE:1x4 --request FILE
     --tolerate         count what failed instead of ending with status 1
 mayfly_bench floor LIBRARY MODEL WARMUP COUNT DIM…
   runs the model in this process.
+mayfly_bench fork-exec LIBRARY MODEL onnx|ort COUNT
+  a process for each request: forked, executed, runs the model once on zeros, answers.
 )";
 
 struct Arguments {
@@ -228,10 +230,28 @@ int run_in_process(std::span<char* const> args) {
   return 0;
 }
 
+// once: the worker of fork-exec.
+int run_worker(std::span<char* const> args, bool once) {
+  const std::string_view format = args.size() > 2 ? args[2] : "";
+  if (args.size() != (once ? 3U : 4U) || (format != "onnx" && format != "ort"))
+    return complain(invalid("bad_usage", "fork-exec LIBRARY MODEL onnx|ort COUNT"));
+  if (once) {
+    const Status answered = run_once_and_answer(args[0], args[1], format == "ort");
+    return answered.ok() ? 0 : complain(answered.error());
+  }
+  auto count = number(args[3]);
+  if (!count.ok()) return complain(count.error());
+  auto report = run_fork_exec(args[0], args[1], format == "ort", static_cast<std::size_t>(*count));
+  if (!report.ok()) return complain(report.error());
+  print(*report);
+  return 0;
+}
+
 int run(std::span<char* const> args) {
   const std::string_view verb = args.size() > 1 ? args[1] : "";
   if (verb == "load" || verb == "grpc") return run_requests(verb, args.subspan(2));
   if (verb == "floor") return run_in_process(args.subspan(2));
+  if (verb == "fork-exec" || verb == "once") return run_worker(args.subspan(2), verb == "once");
   fmt::print(stderr, "{}", kUsage);
   return 2;
 }

@@ -75,10 +75,7 @@ class Peer:
 
     def start(self):
         self.install()
-        log = self.folder / "log"
-        with open(log, "wb") as out:
-            self.process = subprocess.Popen([str(c) for c in self.command()], env=self.environment, cwd=self.folder,
-                                            stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        log = self.run()
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -88,6 +85,14 @@ class Peer:
                     end = log.read_text(errors="replace").strip()[-400:]
                     raise Unmeasured(f"did not start ({e}): {end}") from None
                 time.sleep(0.2)
+
+    def run(self):
+        """Its log."""
+        log = self.folder / "log"
+        with open(log, "wb") as out:
+            self.process = subprocess.Popen([str(c) for c in self.command()], env=self.environment, cwd=self.folder,
+                                            stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        return log
 
     @property
     def pid(self):

@@ -11,8 +11,10 @@ bench* and soak* need root (sudo ./dev VERB); the others only to install what is
   bench [ARGS]        build release and measure (bench/run.sh)
   bench-peers [ARGS]  Mayfly beside Triton, FastAPI, MLServer and KServe, installed from pinned packages
   bench-overload      ten times more requests than one instance can serve: goodput, latencies, memory
+  bench-cold [ARGS]   cold starts, bursts, 10,000 endpoints at zero; beside a plain worker and Triton
   soak [MINUTES]      everything at once, 10 minutes: no wrong answer, memory and descriptors flat in the end
   soak-loss [ARGS]    1,000 rollouts, kills and scale-downs under load: not one request may be lost
+  soak-cold [ARGS]    10,000 times from zero to an answer: all right, and nothing left in the end
   build [PRESET]      build one preset: release (default), dev, tsan, fuzz
   fuzz [SECONDS]      run each fuzz target for SECONDS (default 30) from its corpus
   fmt [--check]       format the C++ files, or say which are not

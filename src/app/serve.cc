@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 
 #include "app/app.h"
 #include "app/tls_files.h"
@@ -134,11 +135,24 @@ Result<std::string> await_launcher(int socket) {
   return std::string(e.text);
 }
 
+// What this process may take at most: the machine's memory, or less where its control group has a limit. The limits
+// of the groups above it are not looked at.
+std::uint64_t usable_memory() {
+  std::uint64_t bytes =
+      static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::uint64_t limit = 0;
+    if (std::ifstream(file) >> limit) bytes = std::min(bytes, limit);
+  }
+  return bytes;
+}
+
 class Server {
  public:
   Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log, std::unique_ptr<TlsFiles> tls,
-         Fd shared_memory)
+         Fd shared_memory, std::uint64_t memory_budget)
       : options_(o),
+        memory_budget_(memory_budget),
         tls_(std::move(tls)),
         listen_(std::move(listen)),
         runtime_(std::move(runtime)),
@@ -167,6 +181,7 @@ class Server {
   }
 
   const ServeOptions& options_;
+  std::uint64_t memory_budget_;
   std::unique_ptr<TlsFiles> tls_;  // null: no TLS
   Listen listen_;
   std::string runtime_;
@@ -314,7 +329,7 @@ Result<int> Server::run() {
   c.tenant_quota_bytes = options_.tenant_quota_bytes;
   c.runtime_version = runtime_;
   control_ = std::make_unique<Control>(io_.get_executor(), c, *store_, *packages_, blocking_, launcher_, log_);
-  node_ = std::make_unique<Node>(io_.get_executor(), launcher_, *control_);
+  node_ = std::make_unique<Node>(io_.get_executor(), launcher_, *control_, memory_budget_);
   control_->attach(*node_);
   gateway_ = std::make_unique<Gateway>(GatewayOptions{MAYFLY_VERSION, std::move(shared_memory_)}, *control_, *node_,
                                        keys_, *store_, *packages_, blocking_, log_);
@@ -350,6 +365,7 @@ Result<int> serve_or_error(const ServeOptions& o) {
   Fd log(o.log_file.empty() ? dup(2) : open(o.log_file.c_str(), O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0640));
   if (!log.valid()) return errno_error(errno, fmt::format("open the log {}", o.log_file));
   const std::string isolation = isolation_summary();
+  const std::uint64_t budget = o.memory_budget_bytes != 0 ? o.memory_budget_bytes : usable_memory() / 5 * 4;
   auto launcher = split_off_launcher(*library, o.require_isolation);
   if (!launcher.ok()) return launcher.error();
   auto runtime = await_launcher(launcher->get());
@@ -368,8 +384,8 @@ Result<int> serve_or_error(const ServeOptions& o) {
   if (tls) tls->confined();
   // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them
   // down.
-  auto* server =
-      new Server(o, *listen, std::move(*launcher), *runtime, std::move(log), std::move(tls), std::move(*shared_memory));
+  auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log), std::move(tls),
+                            std::move(*shared_memory), budget);
   server->event("isolation", isolation);
   return server->run();
 }

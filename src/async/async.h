@@ -27,6 +27,11 @@ using Timer =
 //   auto [ec, n] = co_await socket.async_read_some(buffer, use_result);
 inline constexpr asio::as_tuple_t<asio::use_awaitable_t<Executor>> use_result{};
 
+inline std::uint64_t unix_ms() {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count());
+}
 inline std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())

@@ -37,6 +37,8 @@ void build_app(CLI::App& app, Context& ctx) {
   add_list(app, ctx);
   add_delete(app, ctx);
   add_invoke(app, ctx);
+  add_explain(app, ctx);
+  add_wake(app, ctx);
   add_logs(app, ctx);
   add_top(app, ctx);
   add_keys(app, ctx);

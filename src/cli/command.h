@@ -32,6 +32,8 @@ void add_get(CLI::App& app, Context& ctx);
 void add_list(CLI::App& app, Context& ctx);
 void add_delete(CLI::App& app, Context& ctx);
 void add_invoke(CLI::App& app, Context& ctx);
+void add_explain(CLI::App& app, Context& ctx);
+void add_wake(CLI::App& app, Context& ctx);
 void add_logs(CLI::App& app, Context& ctx);
 void add_top(CLI::App& app, Context& ctx);
 void add_keys(CLI::App& app, Context& ctx);

@@ -39,6 +39,12 @@ void add_deploy(CLI::App& app, Context& ctx) {
   cmd->add_option("--threads", f.threads, "threads of one run; 0: as many as --cpu");
   cmd->add_option("--tier-up", f.tier_up, "auto or off: change busy instances to pre-packed weights where that pays");
   cmd->add_option("--min", f.min, "instances kept even if idle");
+  cmd->add_option(
+      "--provisioned", f.provisioned,
+      "instances kept warm: 2, or COUNT@DAYS@FROM-TO in UTC such as 5@mon-fri@08:00-18:00, any number of times");
+  cmd->add_option("--parked", f.parked, "instances kept ready with their process stopped");
+  cmd->add_option("--cold-start-budget-ms", f.cold_start_budget_ms,
+                  "what a request may wait for an instance; the platform holds the least that keeps it");
   cmd->add_option("--max", f.max, "most instances");
   cmd->add_option("--concurrency", f.concurrency, "requests handed to one instance at once");
   cmd->add_option("--idle", f.idle, "how long an idle instance is kept: 10s, 5m");

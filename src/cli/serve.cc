@@ -26,6 +26,9 @@ void add_serve(CLI::App& app, Context& ctx) {
   cmd->add_flag("--allow-weak-isolation", *weak, "start although `mayfly doctor` says that sandboxes are incomplete");
   cmd->add_option("--max-package", o->max_package_bytes, "largest model [4Gi]")->transform(bytes);
   cmd->add_option("--tenant-quota", o->tenant_quota_bytes, "models of one tenant together [64Gi]")->transform(bytes);
+  cmd->add_option("--memory-budget", o->memory_budget_bytes,
+                  "memory of all instances and models together [80 % of the machine's]")
+      ->transform(bytes);
   cmd->add_option("--log-file", o->log_file, "write the log here instead of to stderr");
   auto* cert = cmd->add_option("--tls-cert", o->tls_cert, "serve HTTPS with this certificate (PEM, then its chain)");
   auto* key = cmd->add_option("--tls-key", o->tls_key, "its private key (PEM); both are read anew when they change");

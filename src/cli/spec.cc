@@ -106,6 +106,30 @@ Result<Json> channel_values(std::string_view name, std::string_view text) {
   return invalid("invalid_image_input", "image input {}={}: expected one number or three as r:g:b", name, text);
 }
 
+// "3" → 3; "5@mon-fri@08:00-18:00" and further ones → the list of windows. The server checks days and times.
+Result<Json> provision_windows(const std::vector<std::string>& flags) {
+  Json out = Json::array();
+  for (const std::string& flag : flags) {
+    const auto parts = split(flag, '@');
+    const auto count = parse_number<std::uint32_t>(parts.front());
+    const auto times = parts.size() > 2 ? split(parts[2], '-') : std::vector<std::string_view>();
+    if (!count || parts.size() > 3 || (parts.size() > 2 && times.size() != 2)) {
+      return invalid("invalid_setting",
+                     "--provisioned {}: expected a number, or COUNT@DAYS@FROM-TO in UTC such as 5@mon-fri@08:00-18:00",
+                     flag);
+    }
+    if (parts.size() == 1 && flags.size() == 1) return Json(*count);
+    Json window = {{"count", *count}};
+    if (parts.size() > 1) window["days"] = parts[1];
+    if (!times.empty()) {
+      window["from"] = times[0];
+      window["to"] = times[1];
+    }
+    out.push_back(std::move(window));
+  }
+  return out;
+}
+
 Result<Json> resize_value(std::string_view text) {
   const auto parts = split(text, 'x');
   const auto w = parse_number<std::uint32_t>(parts.front());
@@ -215,6 +239,13 @@ Result<Json> spec_from_flags(const DeployFlags& f) {
   set("queue", f.queue);
   set("threads", f.threads);
   set("tier_up", f.tier_up);
+  set("parked", f.parked);
+  set("cold_start_budget_ms", f.cold_start_budget_ms);
+  if (!f.provisioned.empty()) {
+    auto windows = provision_windows(f.provisioned);
+    if (!windows) return std::move(windows.error());
+    spec["provisioned"] = std::move(*windows);
+  }
   if (f.batch_max) spec["batch"]["max"] = *f.batch_max;
   if (f.batch_delay) spec["batch"]["delay"] = *f.batch_delay;
   if (f.cpu) {

@@ -50,12 +50,23 @@ bool flag(const nlohmann::json& doc, const char* key) {
   return doc.is_object() && doc.contains(key) && doc[key].is_boolean() && doc[key].get<bool>();
 }
 
-}  // namespace
-
-bool rows_independent(std::string_view report_json) {
-  auto doc = parse_json_bounded(report_json);
-  return doc.ok() && flag(*doc, kRowsIndependent);
+std::uint64_t bytes(const nlohmann::json& doc, const char* key) {
+  return doc.contains(key) && doc[key].is_number_unsigned() ? doc[key].get<std::uint64_t>() : 0;
 }
+
+// `text` is what `doc` was parsed from.
+Result<CompileReport> figures(const nlohmann::json& doc, std::string_view text) {
+  auto signature = signature_from_json(text);
+  if (!signature.ok()) return std::move(signature.error());
+  CompileReport report;
+  report.signature = std::move(*signature);
+  report.artefact_bytes = bytes(doc, "artefact_bytes");
+  report.private_bytes = bytes(doc, "private_bytes");
+  report.rows_independent = flag(doc, kRowsIndependent);
+  return report;
+}
+
+}  // namespace
 
 policy::TierPlan tier_plan(std::string_view report_json) {
   constexpr double kMaxMs = 1e6, kMaxBytes = 1e13;
@@ -114,15 +125,18 @@ Result<CompileReport> read_report(std::string_view text) {
     }
     return Error{Code::kInvalidArgument, reason.empty() ? "invalid_model" : reason, text_of("message")};
   }
-  auto signature = signature_from_json(text);
-  if (!signature.ok()) return signature.error();
-  CompileReport report;
-  report.signature = std::move(*signature);
-  if (doc.contains("artefact_bytes") && doc["artefact_bytes"].is_number_unsigned())
-    report.artefact_bytes = doc["artefact_bytes"];
-  report.rows_independent = flag(doc, kRowsIndependent);
+  auto report = figures(doc, text);
+  if (!report.ok()) return report;
   doc.erase("ok");
-  report.json = doc.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  report->json = doc.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return report;
+}
+
+Result<CompileReport> read_stored_report(std::string_view report_json) {
+  auto doc = parse_json_bounded(report_json);
+  if (!doc.ok()) return std::move(doc.error());
+  auto report = figures(*doc, report_json);
+  if (report.ok()) report->json = report_json;
   return report;
 }
 

@@ -23,6 +23,19 @@ TEST(CompileReport, ReadsAReport) {
   EXPECT_EQ(reason(R"({"ok":false,"reason":"probe_failed","message":"m"})"), "probe_failed");
 }
 
+TEST(CompileReport, ReadsWhatWasStoredOfIt) {
+  const std::string text = fmt::format(R"({{"ok":true,"artefact_bytes":7,"rows_independent":true,{}}})", kSignature);
+  auto report = read_report(text);
+  ASSERT_TRUE(report.ok());
+  auto stored = read_stored_report(report->json);
+  ASSERT_TRUE(stored.ok()) << stored.error().message;
+  EXPECT_EQ(stored->json, report->json);
+  EXPECT_EQ(stored->artefact_bytes, 7U);
+  EXPECT_TRUE(stored->rows_independent);
+  EXPECT_EQ(stored->signature.outputs.at(0).name, "y");
+  for (const char* broken : {"", "[]", "{}"}) EXPECT_FALSE(read_stored_report(broken).ok()) << broken;
+}
+
 TEST(CompileReport, RefusesWhatIsNone) {
   for (const char* text : {"", "x", "[]", "{}", R"({"ok":1})", R"({"ok":true)"})
     EXPECT_EQ(reason(text), "compile_failed") << text;

@@ -67,6 +67,14 @@ Task<Result<CompileReport>> Artefacts::build(std::string package) {
   co_return report;
 }
 
+std::optional<CompileReport> Artefacts::built(std::string_view package, std::string_view report_json) const {
+  auto report = read_stored_report(report_json);
+  struct stat st{};
+  if (!report.ok() || stat(path(package).c_str(), &st) != 0) return std::nullopt;
+  if (static_cast<std::uint64_t>(st.st_size) != report->artefact_bytes) return std::nullopt;
+  return std::move(*report);
+}
+
 Task<Result<std::string>> Artefacts::accept(PackageStore::Upload& upload, std::string tenant) {
   const std::string package = upload.digest();
   auto turn = co_await turns_.take(package);

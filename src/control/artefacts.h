@@ -3,6 +3,7 @@
 // together. Whoever changes a package's files or its users does so in the package's turn, so that nothing is collected
 // between a look at it and its use. One reactor; files, SQL and hashing run on the blocking pool.
 #pragma once
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -50,6 +51,8 @@ class Artefacts {
   std::string path(std::string_view package) const;
   // Compiles the package and publishes its artefact: fsync, rename, fsync of the folder.
   Task<Result<CompileReport>> build(std::string package);
+  // What an earlier build reported, if its artefact is still there, whole by its length.
+  std::optional<CompileReport> built(std::string_view package, std::string_view report_json) const;
 
   // Finishes an upload and charges it to the tenant. Errors: quota_exceeded, and those of Upload::finish(). The upload
   // must outlive the task.

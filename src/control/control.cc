@@ -3,18 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "tensor/json.h"
 #include "worker_ipc/oip.h"
 
 namespace mayfly {
 namespace {
-
-std::uint64_t unix_ms() {
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-          .count());
-}
 
 void make_key_text(std::string& out, std::string_view tenant, std::string_view name) {
   out.assign(tenant);
@@ -30,6 +25,9 @@ NodeSettings node_settings(const EndpointSettings& s) {
   n.cpu_milli = s.cpu_milli;
   n.threads = s.threads;
   n.min_instances = s.min_instances;
+  n.parked = s.parked;
+  n.provisioned = s.provisioned;
+  n.cold_start_budget_ms = s.cold_start_budget_ms;
   n.max_instances = s.max_instances;
   n.concurrency = s.concurrency;
   n.idle_ms = s.idle_ms;
@@ -116,17 +114,29 @@ EndpointPtr Control::find(std::string_view tenant, std::string_view name) const 
   return it == endpoints_.end() ? nullptr : it->second;
 }
 
-std::vector<EndpointPtr> Control::all() const {
-  std::map<std::string, EndpointPtr> sorted(endpoints_.begin(), endpoints_.end());
-  std::vector<EndpointPtr> out;
-  for (auto& [key, e] : sorted) out.push_back(e);
-  return out;
+const std::vector<EndpointPtr>& Control::all() const {
+  if (sorted_at_ == changes_) return sorted_;
+  sorted_.clear();
+  sorted_.reserve(endpoints_.size());
+  for (const auto& [key, e] : endpoints_) sorted_.push_back(e);
+  std::sort(sorted_.begin(), sorted_.end(), [](const EndpointPtr& a, const EndpointPtr& b) {
+    return std::tie(a->tenant, a->name) < std::tie(b->tenant, b->name);
+  });
+  sorted_at_ = changes_;
+  return sorted_;
 }
 
 std::vector<EndpointPtr> Control::list(std::string_view tenant) const {
-  auto out = all();
-  std::erase_if(out, [&](const EndpointPtr& e) { return e->tenant != tenant; });
+  std::vector<EndpointPtr> out;
+  for (const EndpointPtr& e : all()) {
+    if (e->tenant == tenant) out.push_back(e);
+  }
   return out;
+}
+
+Task<Result<std::vector<VersionRow>>> Control::stored_versions(std::string tenant, std::string name) {
+  auto read = [this, &tenant, &name] { return store_.versions_of(tenant, name); };
+  co_return co_await blocking_.run(read);
 }
 
 Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report) {
@@ -142,15 +152,15 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
     v->prefetch = std::make_shared<Prefetch>(ranges);
   v->tier = tier_plan(report.json);
   v->tier.allowed = v->tier.allowed && settings.tier_up;
+  v->heap_bytes = report.private_bytes;
   MAYFLY_TRY(set_batch(settings, report, *v));
   if (settings.image) MAYFLY_TRY(set_image(*settings.image, report.signature, v->transform));
   if (settings.classes) MAYFLY_TRY(set_classes(*settings.classes, report.signature, v->transform));
   auto served = std::make_shared<ServedVersion>();
   served->version = std::move(v);
   served->settings = settings;
+  served->settings.sample_json = {};
   served->package = row.package;
-  served->report_json = report.json;
-  served->created_ms = row.created_ms;
   return ServedPtr(std::move(served));
 }
 
@@ -166,8 +176,8 @@ void Control::put(const EndpointPtr& e, ServedPtr served) {
   node_->keep(e->live->version);
 }
 
-Task<Result<ServedPtr>> Control::deploy(std::string tenant, std::string name, std::string package,
-                                        std::string spec_json) {
+Task<Result<Deployed>> Control::deploy(std::string tenant, std::string name, std::string package,
+                                       std::string spec_json) {
   if (auto st = check_endpoint_name(name); !st.ok()) co_return st.error();
   auto settings = settings_from_json(spec_json);
   if (!settings.ok()) co_return settings.error();
@@ -178,28 +188,53 @@ Task<Result<ServedPtr>> Control::deploy(std::string tenant, std::string name, st
   ++deploys_;
   std::vector<std::string> unused;
   auto hold = co_await artefacts_.hold(package);
-  auto served = co_await deploy_checked(std::move(tenant), std::move(name), package, std::move(*settings), unused);
-  if (!served.ok() && is_refusal(served.error()))
+  auto deployed = co_await deploy_checked(std::move(tenant), std::move(name), package, std::move(*settings), unused);
+  if (!deployed.ok() && is_refusal(deployed.error()))
     unused.push_back(package);
-  else if (!served.ok())
+  else if (!deployed.ok())
     artefacts_.keep_for_retry(package);
   hold.release();
   co_await artefacts_.collect(std::move(unused));
   --deploys_;
-  co_return served;
+  co_return deployed;
 }
 
-Task<Result<ServedPtr>> Control::deploy_checked(std::string tenant, std::string name, std::string package,
-                                                EndpointSettings settings, std::vector<std::string>& old) {
-  auto report = co_await artefacts_.build(package);
+Task<Result<Deployed>> Control::deploy_checked(std::string tenant, std::string name, std::string package,
+                                               EndpointSettings settings, std::vector<std::string>& old) {
+  VersionRow row{tenant, name, 0, package, settings_to_json(settings), "", unix_ms()};
+  auto prepared = co_await prepare(row, settings);
+  if (!prepared.ok()) co_return prepared.error();
+  co_return co_await commit(std::move(row), std::move(settings), std::move(*prepared), old);
+}
+
+Measures Control::measures_of(const VersionRow& row) const {
+  const EndpointPtr e = find(row.tenant, row.endpoint);
+  if (!e) return {};
+  const auto version = e->versions.find(row.number);
+  return version == e->versions.end() ? Measures() : node_->measure(*version->second->version);
+}
+
+// Only the tenant's own versions count: how long a deploy takes must not tell what another tenant has.
+Task<Result<Control::Prepared>> Control::prepare(VersionRow& row, const EndpointSettings& settings) {
+  auto look = [this, &row] { return store_.version_like(row.tenant, row.package, row.settings_json); };
+  auto like = co_await blocking_.run(look);
+  if (!like.ok()) co_return like.error();
+  std::optional<CompileReport> known;
+  if (*like) known = artefacts_.built(row.package, (*like)->report_json);
+  if (known) {
+    row.report_json = known->json;
+    if ((*like)->settings_json == row.settings_json) co_return Prepared{std::move(*known), measures_of(**like)};
+  }
+  Result<CompileReport> report = known ? std::move(*known) : co_await artefacts_.build(row.package);
   if (!report.ok()) co_return report.error();
-  VersionRow row{tenant, name, 0, package, settings_to_json(settings), report->json, unix_ms()};
-  if (auto tried = co_await try_out(row, settings, *report); !tried.ok()) co_return tried.error();
-  co_return co_await commit(std::move(row), std::move(settings), std::move(*report), old);
+  row.report_json = report->json;
+  auto tried = co_await try_out(row, settings, *report);
+  if (!tried.ok()) co_return tried.error();
+  co_return Prepared{std::move(*report), *tried};
 }
 
-Task<Result<ServedPtr>> Control::commit(VersionRow row, EndpointSettings settings, CompileReport report,
-                                        std::vector<std::string>& old) {
+Task<Result<Deployed>> Control::commit(VersionRow row, EndpointSettings settings, Prepared prepared,
+                                       std::vector<std::string>& old) {
   std::string key;
   make_key_text(key, row.tenant, row.endpoint);
   auto turn = co_await turns_.take(key);
@@ -207,7 +242,7 @@ Task<Result<ServedPtr>> Control::commit(VersionRow row, EndpointSettings setting
   auto number = co_await blocking_.run(add);
   if (!number.ok()) co_return number.error();
   row.number = *number;
-  auto served = serve(row, settings, report);
+  auto served = serve(row, settings, prepared.report);
   MAYFLY_CHECK(served.ok());  // its trial was
   EndpointPtr& e = endpoints_[key];
   if (!e) {
@@ -217,17 +252,20 @@ Task<Result<ServedPtr>> Control::commit(VersionRow row, EndpointSettings setting
     e->created_ms = row.created_ms;
   }
   for (const auto& [n, v] : e->versions) old.push_back(v->package);
+  node_->learn((*served)->version, prepared.measures);
   put(e, *served);
   log_.event(row.endpoint, fmt::format(R"({{"time":"{}","event":"deployed","endpoint":"{}","version":{}}})",
                                        Log::timestamp(), row.endpoint, row.number));
   const std::uint32_t from = keep_from(row.number);
   auto prune = [this, &row, from] { return store_.prune_versions(row.tenant, row.endpoint, from); };
-  static_cast<void>((co_await blocking_.run(prune)).ok());  // kept rows cost nothing but space
-  co_return served;
+  if (from > 1) static_cast<void>((co_await blocking_.run(prune)).ok());  // kept rows cost nothing but space
+  co_return Deployed{std::move(*served), std::move(row.report_json)};
 }
 
-Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, CompileReport report) {
-  settings.min_instances = 0;
+Task<Result<Measures>> Control::try_out(VersionRow row, EndpointSettings settings, CompileReport report) {
+  settings.min_instances = settings.parked = 0;
+  settings.provisioned.clear();
+  settings.cold_start_budget_ms = 0;
   settings.max_instances = settings.concurrency = 1;
   auto trial = serve(row, settings, report);
   if (!trial.ok()) co_return trial.error();
@@ -264,8 +302,10 @@ Task<Status> Control::try_out(VersionRow row, EndpointSettings settings, Compile
     }
     *lease = Lease();
   }
+  const Measures measures = node_->measure(*version);
   node_->retire(*version);
-  co_return status;
+  if (!status.ok()) co_return std::move(status.error());
+  co_return measures;
 }
 
 Task<Status> Control::remove(std::string tenant, std::string name) {
@@ -292,8 +332,8 @@ Task<Status> Control::remove(std::string tenant, std::string name) {
 // A version of the store, with its artefact; null if it can't be served.
 Task<ServedPtr> Control::restore_version(VersionRow row) {
   auto settings = settings_from_json(row.settings_json);
-  auto signature = signature_from_json(row.report_json);
-  if (!settings.ok() || !signature.ok()) co_return nullptr;
+  auto report = read_stored_report(row.report_json);
+  if (!settings.ok() || !report.ok()) co_return nullptr;
   if (access(artefacts_.path(row.package).c_str(), R_OK) != 0) {
     auto rebuilt = co_await artefacts_.build(row.package);
     if (!rebuilt.ok()) {
@@ -303,7 +343,7 @@ Task<ServedPtr> Control::restore_version(VersionRow row) {
       co_return nullptr;
     }
   }
-  auto served = serve(row, *settings, CompileReport{*signature, row.report_json, 0, rows_independent(row.report_json)});
+  auto served = serve(row, *settings, *report);
   co_return served.ok() ? *served : nullptr;
 }
 
@@ -323,6 +363,7 @@ Task<void> Control::restore_endpoint(EndpointRow row, std::vector<VersionRow> ve
   std::string key;
   make_key_text(key, row.tenant, row.name);
   endpoints_.emplace(key, e);
+  ++changes_;
   node_->keep(e->live->version);
 }
 

@@ -25,14 +25,18 @@
 
 namespace mayfly {
 
-// A version with what only callers' side needs.
+// A version with what only callers' side needs. Thousands are held at zero: what only people read (the report, the
+// sample, the settings as text) stays in the store.
 struct ServedVersion {
   VersionPtr version;
-  EndpointSettings settings;
-  std::string package, report_json;
-  std::uint64_t created_ms = 0;
+  EndpointSettings settings;  // without the sample
+  std::string package;
 };
 using ServedPtr = std::shared_ptr<const ServedVersion>;
+struct Deployed {
+  ServedPtr served;
+  std::string report_json;
+};
 
 struct Endpoint {
   std::string tenant, name;
@@ -61,8 +65,10 @@ class Control final : public NodeObserver {
   Task<Status> restore();
   EndpointPtr find(std::string_view tenant, std::string_view name) const;
   std::vector<EndpointPtr> list(std::string_view tenant) const;
-  std::vector<EndpointPtr> all() const;
-  Task<Result<ServedPtr>> deploy(std::string tenant, std::string name, std::string package, std::string spec_json);
+  const std::vector<EndpointPtr>& all() const;  // by tenant and name; valid until the route table changes
+  // The versions of an endpoint as stored, oldest first.
+  Task<Result<std::vector<VersionRow>>> stored_versions(std::string tenant, std::string name);
+  Task<Result<Deployed>> deploy(std::string tenant, std::string name, std::string package, std::string spec_json);
   Task<Status> remove(std::string tenant, std::string name);
   // Room left for the tenant's next package, bytes.
   Task<Result<std::uint64_t>> quota_left(std::string tenant) { return artefacts_.quota_left(std::move(tenant)); }
@@ -77,14 +83,23 @@ class Control final : public NodeObserver {
                          std::string_view detail) override;
 
  private:
+  struct Prepared {
+    CompileReport report;
+    Measures measures;
+  };
+  // Compiles the package of `row`, tries the version out and fills in the report. Neither is done again where the
+  // tenant has a version like it.
+  Task<Result<Prepared>> prepare(VersionRow& row, const EndpointSettings& settings);
+  Measures measures_of(const VersionRow& row) const;  // of a version that is served
   // Starts one instance of a version that is not served yet, with its own limits, and runs the sample, or zeros.
-  Task<Status> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
+  // → what was measured of it.
+  Task<Result<Measures>> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
   Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
   // `old`: the packages of the versions before it.
-  Task<Result<ServedPtr>> deploy_checked(std::string tenant, std::string name, std::string package,
-                                         EndpointSettings settings, std::vector<std::string>& old);
-  Task<Result<ServedPtr>> commit(VersionRow row, EndpointSettings settings, CompileReport report,
-                                 std::vector<std::string>& old);
+  Task<Result<Deployed>> deploy_checked(std::string tenant, std::string name, std::string package,
+                                        EndpointSettings settings, std::vector<std::string>& old);
+  Task<Result<Deployed>> commit(VersionRow row, EndpointSettings settings, Prepared prepared,
+                                std::vector<std::string>& old);
   Task<ServedPtr> restore_version(VersionRow row);  // null if it can't be served
   Task<void> restore_endpoint(EndpointRow row, std::vector<VersionRow> versions);
   void put(const EndpointPtr& endpoint, ServedPtr served);
@@ -98,7 +113,9 @@ class Control final : public NodeObserver {
   Node* node_ = nullptr;
   std::unordered_map<std::string, EndpointPtr> endpoints_;  // key(tenant, name)
   mutable std::string lookup_;                              // reused, so that a look-up allocates nothing
-  Turns turns_;                                             // by key(tenant, name): commit and route, or remove
+  mutable std::vector<EndpointPtr> sorted_;                 // all of them, as of that many changes
+  mutable std::uint64_t sorted_at_ = 0;
+  Turns turns_;  // by key(tenant, name): commit and route, or remove
   int deploys_ = 0;
   std::uint64_t changes_ = 1;
 };

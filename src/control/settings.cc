@@ -17,6 +17,7 @@
 #include <utility>
 #include <variant>
 
+#include "control/provision.h"
 #include "tensor/json_parse.h"
 
 namespace mayfly {
@@ -273,6 +274,14 @@ Json print_sample(const Setting&, const EndpointSettings& s) {
   return sample.ok() ? std::move(*sample) : Json();
 }
 
+Status parse_provisioned(const Setting&, const Json& value, EndpointSettings& s) {
+  auto windows = provision_from_json(value);
+  if (!windows.ok()) return std::move(windows.error());
+  s.provisioned = std::move(*windows);
+  return Ok{};
+}
+Json print_provisioned(const Setting&, const EndpointSettings& s) { return provision_to_json(s.provisioned); }
+
 using S = EndpointSettings;
 constexpr std::string_view kBytes = "bytes with Ki, Mi or Gi", kTime = "a time in ms, s, m or h",
                            kNumber = "a whole number", kChannelUnit = "a number, or [r, g, b]",
@@ -291,6 +300,12 @@ const Setting kSettings[] = {
      "Instances that are kept also when nobody calls. 0: the endpoint costs nothing while idle."},
     {"max", kNumber, kCountScales, &S::max_instances, 1, 1000, "", parse_field, print_field,
      "Instances at most; further requests wait in the queue."},
+    {"parked", kNumber, kCountScales, &S::parked, 0, 1000, "", parse_field, print_field,
+     "Instances that are kept ready with their process stopped: they take memory and no CPU, and answer in well under a millisecond more than a warm one."},
+    {"provisioned", "a number, or a list of {count, days, from, to}", {}, {}, 0, 0, "0 to 1000; at most 100 windows, in UTC",
+     parse_provisioned, print_provisioned, "Instances that are kept warm, always or in these windows of the week; the larger of it and min counts."},
+    {"cold_start_budget_ms", kNumber, kCountScales, &S::cold_start_budget_ms, 0, 60'000, "", parse_field, print_field,
+     "What a request may wait for an instance. Nothing, a parked or a warm instance is held, the least that keeps it as measured. 0: no wish."},
     {"concurrency", kNumber, kCountScales, &S::concurrency, 1, 64, "", parse_field, print_field,
      "Requests that are handed to one instance at once."},
     {"idle", kTime, kTimeScales, &S::idle_ms, 0, 24 * kHour, "", parse_field, print_field,
@@ -446,6 +461,12 @@ Result<EndpointSettings> settings_from_json(std::string_view json) {
     return invalid("invalid_setting",
                    "setting threads: {} is above cpu rounded up, which is {}; raise cpu or lower threads", s.threads,
                    (s.cpu_milli + 999) / 1000);
+  }
+  for (const policy::ProvisionWindow& w : s.provisioned) {
+    if (w.count > s.max_instances) {
+      return invalid("invalid_setting", "setting provisioned: {} is above max, which is {}; raise max or lower it",
+                     w.count, s.max_instances);
+    }
   }
   if (s.min_instances > s.max_instances) {
     return invalid("invalid_setting", "setting min: {} is above max, which is {}; raise max or lower min",

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "policy/hold.h"
 #include "worker_ipc/arena.h"
 
 namespace mayfly {
@@ -28,20 +29,23 @@ struct ClassesOutput {  // output: {classes: {labels: [..], top: 5, output: "pro
 };
 
 struct EndpointSettings {
-  std::uint64_t memory_bytes = 512ULL << 20;       // memory: "512Mi" (Ki Mi Gi or plain bytes), 64Mi … 64Gi
-  std::uint32_t cpu_milli = 1000;                  // cpu: 1 | "500m"; 100m … 64
-  std::uint32_t threads = 0;                       // threads: 0 (as many as cpu) … 64, at most cpu rounded up
-  bool tier_up = true;                             // tier_up: auto | off
-  std::uint32_t min_instances = 0;                 // min: 0 … 1000
-  std::uint32_t max_instances = 10;                // max: 1 … 1000
-  std::uint32_t concurrency = 8;                   // requests handed to one instance at once: 1 … 64
-  std::uint64_t idle_ms = 10'000;                  // idle: "10s" (ms s m h), 0 … 24h
-  std::uint64_t timeout_ms = 30'000;               // timeout: 1ms … 1h
-  std::uint32_t queue = 1024;                      // waiting requests per version: 0 … 100000
-  std::uint32_t batch_max = 0;                     // batch.max: 0 (auto) … 1024 rows of several requests in one run
-  std::uint64_t batch_delay_us = 0;                // batch.delay: 0 … 10s, that an idle instance waits for more rows
-  std::uint64_t max_request_bytes = 32ULL << 20;   // max_request: 1Ki … 1Gi (tensors of one request)
-  std::uint64_t max_response_bytes = 32ULL << 20;  // max_response
+  std::uint64_t memory_bytes = 512ULL << 20;         // memory: "512Mi" (Ki Mi Gi or plain bytes), 64Mi … 64Gi
+  std::uint32_t cpu_milli = 1000;                    // cpu: 1 | "500m"; 100m … 64
+  std::uint32_t threads = 0;                         // threads: 0 (as many as cpu) … 64, at most cpu rounded up
+  bool tier_up = true;                               // tier_up: auto | off
+  std::uint32_t min_instances = 0;                   // min: 0 … 1000
+  std::uint32_t max_instances = 10;                  // max: 1 … 1000
+  std::uint32_t parked = 0;                          // parked: 0 … 1000 instances, ready and stopped
+  std::vector<policy::ProvisionWindow> provisioned;  // provisioned: N, or windows of the week (provision.h)
+  std::uint64_t cold_start_budget_ms = 0;            // 0 (none) … 60000
+  std::uint32_t concurrency = 8;                     // requests handed to one instance at once: 1 … 64
+  std::uint64_t idle_ms = 10'000;                    // idle: "10s" (ms s m h), 0 … 24h
+  std::uint64_t timeout_ms = 30'000;                 // timeout: 1ms … 1h
+  std::uint32_t queue = 1024;                        // waiting requests per version: 0 … 100000
+  std::uint32_t batch_max = 0;                       // batch.max: 0 (auto) … 1024 rows of several requests in one run
+  std::uint64_t batch_delay_us = 0;                  // batch.delay: 0 … 10s, that an idle instance waits for more rows
+  std::uint64_t max_request_bytes = 32ULL << 20;     // max_request: 1Ki … 1Gi (tensors of one request)
+  std::uint64_t max_response_bytes = 32ULL << 20;    // max_response
   std::string sample_json;  // sample: {inputs: […]}, a request to try each new version with; empty: zeros
   std::optional<ImageInput> image;
   std::optional<ClassesOutput> classes;

@@ -28,18 +28,20 @@ void each_phase(const Phases& p, F&& f) {
   f("receive", p.receive);
   f("parse", p.parse);
   f("queue", p.queue);
-  if (p.cold) {
+  if (p.start == StartKind::kCold) {
     f("fork", p.fork);
+    f("isolate", p.isolate);
     f("map", p.map);
     f("init", p.init);
   }
+  if (p.start == StartKind::kParked) f("resume", p.resume);
   f("infer", p.infer);
   f("print", p.print);
   f("total", p.total);
 }
 
 void append_server_timing(std::string& out, const Phases& p) {
-  out.append("Server-Timing: start;desc=").append(p.cold ? "cold" : "warm");
+  out.append("Server-Timing: start;desc=").append(start_name(p.start));
   each_phase(p, [&](std::string_view name, std::uint64_t ns) {
     out.append(", ").append(name).append(";dur=");
     append_ms(out, ns);
@@ -64,7 +66,7 @@ void append_line(std::string& out, const RequestContext& c, int status, std::str
   append_number(out, static_cast<std::uint64_t>(status));
   if (!reason.empty()) out.append(R"(,"reason":")").append(reason).append("\"");
   const Phases& p = c.phases;
-  out.append(p.cold ? R"(,"start":"cold")" : R"(,"start":"warm")");
+  out.append(R"(,"start":")").append(start_name(p.start)).append("\"");
   each_phase(p, [&](std::string_view name, std::uint64_t ns) {
     out.append(",\"").append(name).append("_ms\":");
     append_ms(out, ns);
@@ -94,10 +96,11 @@ void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs,
     m.infer.add_ns(p.infer);
     m.print.add_ns(p.print);
   }
-  if (p.cold) {
+  if (p.start == StartKind::kCold) {
     ++m.cold;
-    m.start.add_ns(p.fork + p.map + p.init);
+    m.start.add_ns(p.fork + p.isolate + p.map + p.init);
   }
+  m.resumed += p.start == StartKind::kParked ? 1 : 0;
   append_server_timing(rs.headers, p);
   if (c.trace) {
     rs.headers += "traceresponse: ";

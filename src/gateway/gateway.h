@@ -115,8 +115,10 @@ class Gateway final : public HttpHandler {
   Task<Ok> make_key(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> limit_key(const Request& rq, RequestContext& c, Response& rs);
   void list_endpoints(RequestContext& c, Response& rs);
-  void show_endpoint(RequestContext& c, Response& rs);
+  Task<Ok> show_endpoint(const Request& rq, RequestContext& c, Response& rs);
   void list_instances(RequestContext& c, Response& rs);
+  void explain(RequestContext& c, Response& rs);  // admin/explain.cc
+  void show_node(Response& rs);
   void metrics_page(Response& rs);  // metrics_page.cc
   void open_api(Response& rs);      // openapi.cc
 

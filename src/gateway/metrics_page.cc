@@ -1,4 +1,5 @@
-// /metrics: Prometheus text.
+// /metrics: Prometheus text. Only what has happened: an endpoint that nobody has asked has no series, and a histogram
+// without a measurement has none.
 #include "gateway/gateway.h"
 
 namespace mayfly {
@@ -13,6 +14,7 @@ constexpr Counter kCounters[] = {
     {"mayfly_request_errors_total", "Requests answered with an error", &EndpointMetrics::errors},
     {"mayfly_requests_rejected_total", "Requests refused with 429", &EndpointMetrics::rejected},
     {"mayfly_cold_starts_total", "Requests that waited for an instance to start", &EndpointMetrics::cold},
+    {"mayfly_parked_starts_total", "Requests that were the first for a parked instance", &EndpointMetrics::resumed},
     {"mayfly_request_retries_total", "Requests run again after their instance was lost", &EndpointMetrics::retries},
     {"mayfly_requests_cancelled_total", "Requests whose caller went away before the answer",
      &EndpointMetrics::cancelled},
@@ -37,7 +39,8 @@ constexpr Series kSeries[] = {
     {"mayfly_print_seconds", "Writing the answer from the slot", &EndpointMetrics::print},
     {"mayfly_queue_seconds", "Waiting for a slot of an instance", &EndpointMetrics::queue},
     {"mayfly_infer_seconds", "Inside the model runtime", &EndpointMetrics::infer},
-    {"mayfly_cold_start_seconds", "Fork, map and init of instances that a request waited for", &EndpointMetrics::start},
+    {"mayfly_cold_start_seconds", "Fork, isolate, map and init of instances that a request waited for",
+     &EndpointMetrics::start},
 };
 
 std::string label(const Endpoint& e) { return fmt::format("tenant=\"{}\",endpoint=\"{}\",", e.tenant, e.name); }
@@ -46,7 +49,11 @@ std::string label(const Endpoint& e) { return fmt::format("tenant=\"{}\",endpoin
 
 void Gateway::metrics_page(Response& rs) {
   rs.content_type = "text/plain; version=0.0.4";
-  const auto endpoints = control_.all();
+  std::vector<EndpointPtr> endpoints;  // that have something to tell: thousands may never have been asked
+  for (const EndpointPtr& e : control_.all()) {
+    const EndpointMetrics& m = e->metrics;
+    if (m.requests + m.rate_limited + m.concurrency_limited + m.rows.runs() > 0) endpoints.push_back(e);
+  }
   auto out = std::back_inserter(rs.body);
   for (const Counter& m : kCounters) {
     fmt::format_to(out, "# HELP {} {}\n# TYPE {} counter\n", m.name, m.help, m.name);
@@ -67,15 +74,36 @@ void Gateway::metrics_page(Response& rs) {
   }
   for (const Series& m : kSeries) {
     fmt::format_to(out, "# HELP {} {}\n# TYPE {} histogram\n", m.name, m.help, m.name);
-    for (const auto& e : endpoints) (e->metrics.*m.value).print(rs.body, m.name, label(*e));
+    for (const auto& e : endpoints) {
+      const Histogram& h = e->metrics.*m.value;
+      if (h.count() > 0) h.print(rs.body, m.name, label(*e));
+    }
   }
   fmt::format_to(out, "# HELP mayfly_batch_rows Rows of each run\n# TYPE mayfly_batch_rows histogram\n");
-  for (const auto& e : endpoints) e->metrics.rows.print(rs.body, "mayfly_batch_rows", label(*e));
+  for (const auto& e : endpoints) {
+    if (e->metrics.rows.runs() > 0) e->metrics.rows.print(rs.body, "mayfly_batch_rows", label(*e));
+  }
   fmt::format_to(out, "# HELP mayfly_instances Instances by endpoint\n# TYPE mayfly_instances gauge\n");
   for (const auto& [version, pool] : node_.pools()) {
-    fmt::format_to(out, "mayfly_instances{{tenant=\"{}\",endpoint=\"{}\",version=\"{}\"}} {}\n", version->tenant,
-                   version->endpoint, version->number, pool->instances().size());
+    const auto parked = std::count_if(pool->instances().begin(), pool->instances().end(),
+                                      [](const auto& i) { return i->phase() == InstancePhase::kParked; });
+    const auto row = [&](std::string_view state, std::size_t n) {
+      fmt::format_to(out, "mayfly_instances{{tenant=\"{}\",endpoint=\"{}\",version=\"{}\",state=\"{}\"}} {}\n",
+                     version->tenant, version->endpoint, version->number, state, n);
+    };
+    row("running", pool->instances().size() - static_cast<std::size_t>(parked));
+    row("parked", static_cast<std::size_t>(parked));
   }
+  const NodeMemory memory = node_.memory();
+  fmt::format_to(out,
+                 "# HELP mayfly_memory_budget_bytes Memory that instances and artefacts may take\n"
+                 "# TYPE mayfly_memory_budget_bytes gauge\nmayfly_memory_budget_bytes {}\n"
+                 "# HELP mayfly_memory_bytes Memory of instances, and of artefacts that are mapped or only cached\n"
+                 "# TYPE mayfly_memory_bytes gauge\nmayfly_memory_bytes{{of=\"instances\"}} {}\n"
+                 "mayfly_memory_bytes{{of=\"artefacts\"}} {}\nmayfly_memory_bytes{{of=\"cached\"}} {}\n"
+                 "# HELP mayfly_evictions_total Idle instances ended because others needed their memory\n"
+                 "# TYPE mayfly_evictions_total counter\nmayfly_evictions_total {}\n",
+                 memory.budget, memory.instances, memory.artefacts, memory.cached, node_.evictions());
 }
 
 }  // namespace mayfly

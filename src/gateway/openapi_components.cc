@@ -52,12 +52,13 @@ constexpr std::string_view kSchemas = R"json("schemas":{
   "label":{"type":"string"},"index":{"type":"integer"},"score":{"type":"number","nullable":true}}},
 "EndpointSummary":{"type":"object","required":["name","version","state","instances","ready","requests","errors"],
   "properties":{"name":{"type":"string"},"version":{"type":"integer"},
-  "state":{"type":"string","enum":["warm","starting","cold"]},"instances":{"type":"integer"},"ready":{"type":"integer"},
+  "state":{"type":"string","enum":["warm","parked","starting","cold"]},"instances":{"type":"integer"},"ready":{"type":"integer"},
   "queued":{"type":"integer"},"requests":{"type":"integer"},"errors":{"type":"integer"},
   "cold_starts":{"type":"integer"},"created_ms":{"type":"integer"}}},
 "Instance":{"type":"object","required":["id","endpoint","version","pid","state"],"properties":{
   "id":{"type":"integer"},"endpoint":{"type":"string"},"version":{"type":"integer"},"pid":{"type":"integer"},
-  "state":{"type":"string"},"requests":{"type":"integer"},"memory_bytes":{"type":"integer"}}},
+  "state":{"type":"string"},"requests":{"type":"integer"},"memory_bytes":{"type":"integer"},
+  "tier":{"enum":["mapped","building","packed","no_memory","failed"]}}},
 "Key":{"type":"object","required":["id","name","scopes"],"properties":{
   "id":{"type":"string"},"name":{"type":"string"},"scopes":{"type":"array","items":{"type":"string"}},
   "created_ms":{"type":"integer"},"revoked":{"type":"boolean"},"key":{"type":"string"},"under_way":{"type":"integer"},
@@ -174,7 +175,7 @@ constexpr std::string_view kResponses = R"json("responses":{
   "properties":{"endpoints":{"type":"array","items":{"$ref":"#/components/schemas/EndpointSummary"}}}}}}},
 "Endpoint":{"description":"an endpoint","content":{"application/json":{"schema":{"type":"object",
   "required":["name","version","state","instances","versions"],"properties":{"name":{"type":"string"},
-  "version":{"type":"integer"},"state":{"type":"string","enum":["warm","starting","cold"]},
+  "version":{"type":"integer"},"state":{"type":"string","enum":["warm","parked","starting","cold"]},
   "instances":{"type":"array","items":{"$ref":"#/components/schemas/Instance"}},
   "versions":{"type":"array","items":{"type":"object"}}}}}}},
 "Deleted":{"description":"deleted","content":{"application/json":{"schema":{"type":"object","required":["deleted"],
@@ -184,6 +185,22 @@ constexpr std::string_view kResponses = R"json("responses":{
   "url":{"type":"string"}}}}}},
 "LogLines":{"description":"log lines","content":{"application/json":{"schema":{"type":"object","required":["lines"],
   "properties":{"lines":{"type":"array","items":{"type":"string"}}}}}}},
+"Explanation":{"description":"its state and why","content":{"application/json":{"schema":{"type":"object",
+  "required":["name","version","state","why","next_request","held","counts","events"],"properties":{
+  "name":{"type":"string"},"version":{"type":"integer"},
+  "state":{"type":"string","enum":["warm","parked","starting","cold"]},"why":{"type":"string"},
+  "next_request":{"type":"object","required":["finds"],"properties":{
+    "finds":{"type":"string","enum":["warm","parked","cold"]},"wait_ms":{"type":"number","nullable":true}}},
+  "held":{"type":"object","required":["warm","parked","reason"],"properties":{"warm":{"type":"integer"},
+    "parked":{"type":"integer"},"reason":{"type":"string"}}},
+  "counts":{"type":"object"},"memory":{"type":"object"},"last_eviction":{"type":"string"},
+  "events":{"type":"array","items":{"type":"object","required":["time","event"],"properties":{
+    "time":{"type":"string"},"event":{"type":"string"},"instance":{"type":"integer"},
+    "detail":{"type":"string"}}}}}}}}},
+"Woken":{"description":"it is on its way","content":{"application/json":{
+  "schema":{"$ref":"#/components/schemas/EndpointSummary"}}}},
+"Node":{"description":"memory and instances of this node","content":{"application/json":{"schema":{"type":"object",
+  "required":["memory","instances"],"properties":{"memory":{"type":"object"},"instances":{"type":"object"}}}}}},
 "InstanceList":{"description":"instances","content":{"application/json":{"schema":{"type":"object","required":["instances"],
   "properties":{"instances":{"type":"array","items":{"$ref":"#/components/schemas/Instance"}}}}}}},
 "KeyList":{"description":"keys","content":{"application/json":{"schema":{"type":"object","required":["keys"],

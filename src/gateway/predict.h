@@ -51,11 +51,14 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
       continue;
     }
     if (!outcome.status.ok()) co_return outcome.status.error();
-    if (lease->cold()) c.phases = lease->instance().start_phases();
+    const std::uint64_t answered = now_ns();
     if (outcome.first) c.endpoint->metrics.rows.add(outcome.rows);
     c.phases.queue += outcome.waited_ns;
     c.phases.infer = c.slot_result.run_ns;
-    const std::uint64_t answered = now_ns();
+    c.phases.start = lease->start();
+    if (c.phases.start == StartKind::kCold) lease->instance().add_start_phases(c.phases);
+    if (c.phases.start == StartKind::kParked)
+      c.phases.resume = answered - parsed - std::min(answered - parsed, outcome.waited_ns + c.phases.infer);
     Status printed = print(*lease, c.slot_result, rs);
     c.phases.print = now_ns() - answered;
     co_return printed;

@@ -40,9 +40,9 @@ Task<void> LauncherClient::send_rest() {
   }
 }
 
-void LauncherClient::end(std::uint64_t id) {
+void LauncherClient::tell(LaunchKind kind, std::uint64_t id) {
   LaunchRequest request;
-  request.kind = LaunchKind::kEnd;
+  request.kind = kind;
   request.id = id;
   send(request, {});
 }

@@ -26,7 +26,10 @@ class LauncherClient {
   std::uint64_t next_id() { return next_id_++; }
   // The listener must live until on_ended. fds are duplicated by the kernel.
   void start(const LaunchRequest& request, std::span<const int> fds, SandboxListener* listener);
-  void end(std::uint64_t id);
+  void end(std::uint64_t id) { tell(LaunchKind::kEnd, id); }
+  void park(std::uint64_t id) { tell(LaunchKind::kPark, id); }
+  void resume(std::uint64_t id) { tell(LaunchKind::kResume, id); }
+  void settle(std::uint64_t id) { tell(LaunchKind::kSettle, id); }
   void run() { asio::co_spawn(socket_.get_executor(), read_events(), asio::detached); }
   void close() {
     closing_ = true;
@@ -38,6 +41,7 @@ class LauncherClient {
     LaunchRequest request;
     std::vector<Fd> fds;
   };
+  void tell(LaunchKind kind, std::uint64_t id);
   void send(const LaunchRequest& request, std::span<const int> fds);
   Task<void> send_rest();
   Task<void> read_events();

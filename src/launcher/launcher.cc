@@ -28,6 +28,9 @@ constexpr std::size_t kMaxSandboxes = 2000;
 constexpr std::uint64_t kMaxMemory = 1ULL << 40;
 constexpr std::uint32_t kMinPids = 64;  // threads of one sandbox, at least allowed
 constexpr std::uint32_t kMaxRunThreads = 64;
+// Shares of the processor against other sandboxes, in the units of cgroup v2's cpu.weight: one that starts goes first,
+// for somebody waits for it and it is soon over.
+constexpr std::uint32_t kStartingWeight = 1000, kSettledWeight = 100;
 
 // A sandbox from blank to end. request_id 0: a blank that waits for work and holds nothing of any tenant.
 struct Sandbox {
@@ -37,11 +40,13 @@ struct Sandbox {
   std::uint64_t request_id = 0;
 };
 
-void end_sandbox(const Sandbox& sandbox) {
+// SIGKILL and SIGSTOP reach the first process of another pid namespace whatever it does about them, and SIGCONT goes
+// on with it.
+void send_signal(const Sandbox& sandbox, int signal) {
   if (sandbox.pidfd.valid()) {
-    syscall(SYS_pidfd_send_signal, sandbox.pidfd.get(), SIGKILL, nullptr, 0);
+    syscall(SYS_pidfd_send_signal, sandbox.pidfd.get(), signal, nullptr, 0);
   } else if (sandbox.pid > 1) {
-    kill(sandbox.pid, SIGKILL);
+    kill(sandbox.pid, signal);
   }
 }
 
@@ -49,6 +54,7 @@ void end_sandbox(const Sandbox& sandbox) {
 std::uint32_t max_pids(std::uint32_t cpu_milli) {
   return std::max(kMinPids, 2 * std::min(cpu_milli / 1000 + 1, kMaxRunThreads) + 8);
 }
+void end_sandbox(const Sandbox& sandbox) { send_signal(sandbox, SIGKILL); }
 
 // A request for which no blank was ready.
 struct Pending {
@@ -73,6 +79,7 @@ class Launcher {
   void serve_pending();
   Status hand_over(Sandbox& sandbox, const Pending& pending);
   void end(std::uint64_t request_id);
+  bool change(const LaunchRequest& request);
   bool short_of_blanks() const {
     return zygote_ready_ && making_ + blanks_.size() < kBlanks + pending_.size() && failures_ < kMaxFailures;
   }
@@ -134,6 +141,7 @@ Status Launcher::make_blank() {
   const std::uint64_t id = next_blank_++;
   auto group = Cgroup::create(host_, parent_, std::to_string(id));
   if (!group.ok()) return group.error();
+  group->set_weight(kStartingWeight);
   if (unshare(CLONE_NEWNET) != 0) return errno_error(errno, "make a network namespace");
   const Fd netns(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
   if (!netns.valid()) return errno_error(errno, "open a network namespace");
@@ -167,8 +175,23 @@ void Launcher::on_server() {
     return;
   }
   if (got.bytes != sizeof request) return refuse(0, "malformed request");
-  if (request.kind == LaunchKind::kEnd) return end(request.id);
+  if (change(request)) return;
   accept(request, std::move(got.fds));
+}
+
+// What is asked of a sandbox that exists. One that has ended meanwhile needs nothing.
+bool Launcher::change(const LaunchRequest& request) {
+  if (request.kind == LaunchKind::kEnd) return end(request.id), true;
+  if (request.kind != LaunchKind::kPark && request.kind != LaunchKind::kResume && request.kind != LaunchKind::kSettle)
+    return false;
+  auto it = by_request_.find(request.id);
+  if (it == by_request_.end()) return true;
+  Sandbox& sandbox = sandboxes_.at(it->second);
+  if (request.kind == LaunchKind::kSettle)
+    sandbox.cgroup.set_weight(kSettledWeight);
+  else
+    send_signal(sandbox, request.kind == LaunchKind::kPark ? SIGSTOP : SIGCONT);
+  return true;
 }
 
 void Launcher::end(std::uint64_t request_id) {

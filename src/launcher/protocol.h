@@ -21,6 +21,9 @@ enum class LaunchKind : std::uint32_t {
   kInstance = 1,  // fds: artefact (read-only), arena, wake eventfd, done eventfd
   kCompile = 2,   // fds: model (read-only), report memfd, artefact (write)
   kEnd = 3,       // end sandbox `id` at once
+  kPark = 4,      // stop all its threads: it keeps what it holds and gets no processor
+  kResume = 5,    // let them go on
+  kSettle = 6,    // its start is over: from now on its processor weight is that of any other
 };
 inline constexpr std::size_t kMaxLaunchFds = 4;
 

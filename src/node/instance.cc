@@ -19,6 +19,7 @@ namespace {
 constexpr std::string_view kInstanceFailed = "instance_failed", kInstanceLost = "instance_lost";
 constexpr std::uint64_t kGiveBackBytes = 4ULL << 20;  // a slot that used more gives its pages back
 
+constexpr std::uint64_t kMeasureEveryNs = 1'000'000'000;
 constexpr std::uint64_t kStartLimitNs = 10'000'000'000;  // or the timeout, if that is longer
 
 std::uint64_t page_round(std::uint64_t n) { return (n + 4095) / 4096 * 4096; }
@@ -102,6 +103,7 @@ Status Instance::make_arena() {
   h.threads = run_threads(version_->settings);
   h.geometry = g;
   h.transform = version_->transform;
+  h.heap_bytes = std::min(version_->heap_bytes, version_->settings.memory_bytes / 2);
   for (std::uint32_t i = slots_; i-- > 0;) free_.push_back(i);
   return Ok{};
 }
@@ -115,13 +117,13 @@ Status Instance::launch() {
     return errno_error(errno,
                        fmt::format("open the artefact of {} at {}", version_->display(), version_->artefact_path));
   }
-  if (version_->prefetch) version_->prefetch->begin(artefact.get());
+  if (version_->prefetch) arena_.header().on_disk = version_->prefetch->begin(artefact.get()) ? 1 : 0;
   LaunchRequest rq;
   rq.kind = LaunchKind::kInstance;
   rq.id = id_;
   rq.cpu_milli = version_->settings.cpu_milli;
   rq.memory_bytes = version_->settings.memory_bytes;
-  rq.file_bytes = static_cast<std::uint64_t>(st.st_size);
+  rq.file_bytes = artefact_bytes_ = static_cast<std::uint64_t>(st.st_size);
   rq.geometry = arena_.geometry();
   const int fds[] = {artefact.get(), arena_fd_.get(), wake_fd_.get(), done.get()};
   spawned_ns_ = last_used_ns_ = now_ns();
@@ -248,6 +250,7 @@ bool Instance::complete(std::uint32_t slot) {
   if (at == running_.end()) return false;
   running_.erase(at);
   last_used_ns_ = now_ns();
+  if (resumed_ns_ != 0) owner_.on_resumed(last_used_ns_ - std::exchange(resumed_ns_, 0));
   const std::uint64_t wall_ns = last_used_ns_ - std::exchange(front_since_ns_, last_used_ns_);
   Call* call = std::exchange(calls_[slot], nullptr);
   if (call == nullptr) {
@@ -272,10 +275,14 @@ void Instance::drain() {
     for (std::uint32_t n = 0; n <= kMaxSlots; ++n) {
       const auto slot = ring_pop(h.completed);
       if (!slot) break;
-      const bool first = std::exchange(phase_, InstancePhase::kReady) == InstancePhase::kStarting;
+      const bool first = phase_ == InstancePhase::kStarting;
+      if (first) phase_ = InstancePhase::kReady;
       if (n == kMaxSlots || !complete(*slot)) return end("it broke the contract of the arena", EndKind::kFailed);
-      if (first) owner_.on_ready(*this);
-      if (phase_ != InstancePhase::kReady) return;
+      if (first) {
+        launcher_.settle(id_);
+        owner_.on_ready(*this);
+      }
+      if (phase_ >= InstancePhase::kEnding) return;
     }
     if (tier_.changed(arena_)) owner_.on_tier(*this);
     probe_if_unasked();
@@ -285,12 +292,12 @@ void Instance::drain() {
 }
 
 Task<void> Instance::watch(std::shared_ptr<Instance> self) {
-  while (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady) {
+  while (phase_ < InstancePhase::kEnding) {
     auto [ec] = co_await done_.async_wait(asio::posix::descriptor_base::wait_read, use_result);
     if (ec) break;
     std::uint64_t count = 0;
     static_cast<void>(::read(done_.native_handle(), &count, sizeof count));
-    if (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady) drain();
+    if (phase_ < InstancePhase::kEnding) drain();  // a parked one's last wake may come late, and arms the next
   }
   static_cast<void>(self);
 }
@@ -342,6 +349,47 @@ std::uint64_t Instance::memory_bytes() const {
   return n;
 }
 
+// cgroup v1 calls it rss, v2 anon; shmem is what it has touched of its arena before the server did.
+void Instance::measure(std::uint64_t now) {
+  const bool again = measured_ns_ != 0 && (requests_ == measured_requests_ || now < measured_ns_ + kMeasureEveryNs);
+  const auto slash = memory_file_.rfind('/');
+  if (again || slash == std::string::npos) return;
+  measured_ns_ = now;
+  measured_requests_ = requests_;
+  std::ifstream in(memory_file_.substr(0, slash) + "/memory.stat");
+  std::uint64_t sum = 0, n = 0;
+  for (std::string key; in >> key >> n;) {
+    if (key == "rss" || key == "anon" || key == "shmem" || key == "kernel") sum += n;
+  }
+  private_bytes_ = sum;
+}
+
+StartKind Instance::start_kind() const {
+  if (phase_ == InstancePhase::kStarting) return StartKind::kCold;
+  return resumed_ns_ != 0 ? StartKind::kParked : StartKind::kWarm;
+}
+
+// Nothing waits for its completions, so that the stop may come at any instruction of it. What its slots hold is
+// nobody's any more.
+void Instance::park() {
+  MAYFLY_CHECK(phase_ == InstancePhase::kReady && held_ == 0 && running_.empty() && !open_);
+  phase_ = InstancePhase::kParked;
+  parked_ns_ = now_ns();
+  resumed_ns_ = 0;
+  ahead_ = false;
+  launcher_.park(id_);
+  const auto slots = static_cast<off_t>(arena_.geometry().slots_offset());
+  fallocate(arena_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, slots,
+            static_cast<off_t>(arena_.geometry().total_bytes()) - slots);
+}
+
+void Instance::resume() {
+  MAYFLY_CHECK(phase_ == InstancePhase::kParked);
+  phase_ = InstancePhase::kReady;
+  resumed_ns_ = last_used_ns_ = now_ns();
+  launcher_.resume(id_);
+}
+
 void Instance::check_time(std::uint64_t now) {
   for (std::uint32_t slot : running_) {
     if (calls_[slot] != nullptr && calls_[slot]->expire(now)) abandon(slot);
@@ -361,17 +409,15 @@ void Instance::check_time(std::uint64_t now) {
   }
 }
 
-Phases Instance::start_phases() const {
+void Instance::add_start_phases(Phases& p) const {
   const ArenaHeader& h = arena_.header();
   auto span = [](std::uint64_t from, std::uint64_t to) {
     return to > from && to - from < 600'000'000'000 ? to - from : 0;
   };
-  Phases p;
-  p.cold = true;
-  p.fork = span(spawned_ns_, h.narrowed_ns);
+  p.fork = span(spawned_ns_, h.started_ns);
+  p.isolate = span(h.started_ns, h.narrowed_ns);
   p.map = span(h.narrowed_ns, h.mapped_ns);
   p.init = span(h.mapped_ns, h.session_ns);
-  return p;
 }
 
 }  // namespace mayfly

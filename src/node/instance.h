@@ -1,8 +1,10 @@
 // One instance as the server sees it: its arena, its two eventfds, the calls it holds. Owner: its pool; one reactor.
-// States move one way: starting → ready → ending → dead. A slot is free, leased (a request is being parsed into it),
-// open (a batch that requests still join) or submitted. Each request that holds a place in the instance finds a slot
-// when it needs one: places are as many as slots, and a slot that still runs for nobody takes one. Whatever the arena
-// says is checked (worker_ipc/arena.h): an instance that breaks the contract is ended and its calls are retried.
+// States move one way: starting → ready → ending → dead; between ready and ending it may be parked and resumed, any
+// number of times: parked, its process is stopped and keeps what it holds. A slot is free, leased (a request is being
+// parsed into it), open (a batch that requests still join) or submitted. Each request that holds a place in the
+// instance finds a slot when it needs one: places are as many as slots, and a slot that still runs for nobody takes
+// one. Whatever the arena says is checked (worker_ipc/arena.h): an instance that breaks the contract is ended and its
+// calls are retried.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -37,6 +39,7 @@ class InstanceOwner {  // the pool
   // instance says.
   virtual void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) = 0;
   virtual void on_tier(Instance& instance) = 0;             // it has another tier now
+  virtual void on_resumed(std::uint64_t ns) = 0;            // a parked one has answered, so long after it was resumed
   virtual void on_batching_failed(Instance& instance) = 0;  // a batch did not come back row by row
   // How long requests of this version are apart, and how long a run takes (ns); 0: not known.
   virtual std::uint64_t arrival_gap_ns() const = 0;
@@ -44,7 +47,7 @@ class InstanceOwner {  // the pool
   virtual void on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) = 0;
 };
 
-enum class InstancePhase : std::uint8_t { kStarting, kReady, kEnding, kDead };
+enum class InstancePhase : std::uint8_t { kStarting, kReady, kParked, kEnding, kDead };
 
 class Instance final : public SandboxListener, public std::enable_shared_from_this<Instance> {
  public:
@@ -69,11 +72,14 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   void left(const Batch& batch);               // a lease let go of it without joining
   void batching_failed() { owner_.on_batching_failed(*this); }
   void end(std::string why, EndKind kind);  // kill it; its calls are told so
+  void park();                              // it is ready and holds no request
+  void resume();                            // it is parked; requests may be handed to it at once
   // Ends the instance if what it runs has passed the version's timeout; gives up calls past their deadline.
   void check_time(std::uint64_t now);
 
   const ArenaView& arena() const { return arena_; }
   const Version& version() const { return *version_; }
+  const VersionPtr& version_ptr() const { return version_; }
   InstancePhase phase() const { return phase_; }
   std::uint64_t id() const { return id_; }
   int pid() const { return pid_; }
@@ -83,9 +89,21 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint64_t last_used_ns() const { return last_used_ns_; }
   std::uint64_t requests() const { return requests_; }
   const TierWatch& tier() const { return tier_; }
+  std::uint64_t parked_ns() const { return parked_ns_; }
+  // It was started to be parked, before anybody asked for it; true until it is parked.
+  bool ahead() const { return ahead_; }
+  void set_ahead() { ahead_ = true; }
+  // What the next request finds: the one whose place is taken first decides it.
+  StartKind start_kind() const;
   std::uint64_t memory_bytes() const;  // what its cgroup is charged with; 0 where that can't be read
-  // Fork, map and init of its start; valid once ready. The instance wrote them: values that run backwards count as 0.
-  Phases start_phases() const;
+  // Looks how many pages are its own (what would be free if it ended: the artefact's shared mapping is not in it), not
+  // too often.
+  void measure(std::uint64_t now);
+  std::uint64_t measured_bytes() const { return private_bytes_; }  // 0: not yet
+  std::uint64_t artefact_bytes() const { return artefact_bytes_; }
+  // Puts fork, isolate, map and init of its start there; valid once ready. The instance wrote them: values that run
+  // backwards count as 0.
+  void add_start_phases(Phases& p) const;
 
   void on_started(int pid, std::string_view memory_file) override {
     pid_ = pid;
@@ -125,12 +143,14 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::array<bool, kMaxSlots> submitted_{};
   std::deque<std::uint32_t> running_;  // submitted, in order; the front is what the instance works on
   std::uint64_t front_since_ns_ = 0;   // when the front came to the front
-  std::uint64_t spawned_ns_ = 0, last_used_ns_ = 0, requests_ = 0;
+  std::uint64_t spawned_ns_ = 0, last_used_ns_ = 0, parked_ns_ = 0, resumed_ns_ = 0, requests_ = 0;
   std::array<std::uint64_t, kMaxSlots> used_{};  // bytes of the input region that the slot's request fills
   std::string end_cause_;
   EndKind end_kind_ = EndKind::kFailed;
+  bool ahead_ = false;
   std::string memory_file_;  // told by the launcher
   TierWatch tier_;
+  std::uint64_t private_bytes_ = 0, measured_ns_ = 0, measured_requests_ = 0, artefact_bytes_ = 0;
 };
 
 }  // namespace mayfly

@@ -40,7 +40,7 @@ struct Lease::Single final : Call {
 };
 
 Lease::Lease(std::shared_ptr<Instance> instance, bool may_join)
-    : instance_(std::move(instance)), may_join_(may_join), cold_(instance_->phase() == InstancePhase::kStarting) {
+    : instance_(std::move(instance)), may_join_(may_join), start_(instance_->start_kind()) {
   instance_->hold_place();
 }
 
@@ -53,7 +53,7 @@ Lease& Lease::operator=(Lease&& o) noexcept {
   batch_ = std::move(o.batch_);
   slot_ = std::exchange(o.slot_, kNoSlot);
   may_join_ = o.may_join_;
-  cold_ = o.cold_;
+  start_ = o.start_;
   abandoned_ = o.abandoned_;
   bytes_used_ = o.bytes_used_;
   return *this;

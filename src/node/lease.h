@@ -21,7 +21,7 @@ class Lease {
   InputArea area();              // where the request's tensors go
   std::span<std::byte> input();  // the whole region, for what is no tensor
   std::span<const std::byte> output() const { return instance_->arena().output(slot_); }
-  bool cold() const { return cold_; }
+  StartKind start() const { return start_; }
   const Instance& instance() const { return *instance_; }
   // The request was parsed into area(), and goes with the batch that it joined; always true for a slot of its own.
   bool fits(const SlotRequest& request) const { return !batch_ || batch_->fits(request); }
@@ -49,7 +49,7 @@ class Lease {
   std::shared_ptr<Batch> batch_;
   std::uint32_t slot_ = kNoSlot;
   bool may_join_ = false;
-  bool cold_ = false;
+  StartKind start_ = StartKind::kWarm;
   bool abandoned_ = false;  // the slot still runs, for nobody
   std::uint64_t bytes_used_ = 0;
 };

@@ -10,8 +10,39 @@ constexpr auto kIdleTick = std::chrono::milliseconds(200);
 
 Pool& Node::pool(const VersionPtr& version) {
   auto& p = pools_[version.get()];
-  if (!p) p = std::make_unique<Pool>(executor_, launcher_, version, observer_);
+  if (!p) p = std::make_unique<Pool>(executor_, launcher_, record_of(version), *this);
   return *p;
+}
+
+VersionRecord& Node::record_of(const VersionPtr& version) {
+  auto& r = records_[version.get()];
+  if (!r) r = std::make_unique<VersionRecord>(version);
+  return *r;
+}
+
+const VersionRecord* Node::record(const Version& version) const {
+  auto it = records_.find(&version);
+  return it == records_.end() ? nullptr : it->second.get();
+}
+
+Measures Node::measure(const Version& version) {
+  auto it = records_.find(&version);
+  if (it == records_.end()) return {};
+  Measures& m = it->second->measures;
+  if (const Pool* p = find(version)) {
+    for (const auto& i : p->instances()) {
+      i->measure(now_ns());
+      m.private_bytes = std::max(m.private_bytes, i->measured_bytes());
+    }
+  }
+  return m;
+}
+
+void Node::learn(const VersionPtr& version, const Measures& measures) { record_of(version).measures = measures; }
+
+void Node::on_event(VersionRecord& record, std::uint64_t instance, std::string_view event, std::string_view detail) {
+  record.note({unix_ms(), instance, std::string(event), std::string(detail)});
+  observer_.on_instance_event(*record.version, instance, event, detail);
 }
 
 const Pool* Node::find(const Version& version) const {
@@ -32,21 +63,25 @@ Status Node::admit(const VersionPtr& version, const Ask& ask, std::uint64_t now)
   return it == pools_.end() ? Status(Ok{}) : it->second->admit(ask, now);
 }
 
-void Node::wake(const VersionPtr& version) {
+void Node::wake(const VersionPtr& version, std::uint32_t instances) {
   if (closing_) return;
-  pool(version).wake();
+  pool(version).wake(instances);
   arm();
 }
 
 void Node::keep(const VersionPtr& version) {
-  if (version->settings.min_instances == 0) return;
+  if (!Pool::holds_something(*version)) return;
   pool(version).keep();
   arm();
 }
 
 void Node::retire(const Version& version) {
-  if (auto it = pools_.find(&version); it != pools_.end()) it->second->retire();
-  arm();
+  if (auto it = pools_.find(&version); it != pools_.end()) {
+    it->second->retire();
+    arm();
+  } else {
+    records_.erase(&version);
+  }
 }
 
 void Node::end_idle(const Version& version) {
@@ -72,7 +107,11 @@ Task<void> Node::run_timer() {
     slow_ = false;
     const std::uint64_t now = now_ns();
     for (auto& [version, p] : pools_) p->tick(now);
-    std::erase_if(pools_, [](const auto& p) { return p.second->forgettable(); });
+    std::erase_if(pools_, [this](const auto& p) {
+      if (!p.second->forgettable()) return false;
+      if (p.second->retired()) records_.erase(p.first);  // after the pool, which refers to it
+      return true;
+    });
   }
   armed_ = false;
 }

@@ -11,7 +11,7 @@ constexpr std::uint32_t kFailuresBeforeRefusing = 3;  // starts in a row that fa
 
 policy::PoolState Pool::state() const {
   policy::PoolState s;
-  s.min = min_instances();
+  s.min = hold().warm;
   s.max = version_->settings.max_instances;
   s.concurrency = places();
   s.waiting = waiting();
@@ -29,7 +29,9 @@ policy::PoolState Pool::state() const {
 }
 
 // Short runs are better run together than on many instances: one takes at least a whole batch then.
-bool Pool::packs() const { return joins(true) && work_time_.measured() && work_time_.mean_ns() < kPackRunNs; }
+bool Pool::packs() const {
+  return joins(true) && record_.measures.work.measured() && record_.measures.work.mean_ns() < kPackRunNs;
+}
 
 std::uint32_t Pool::places() const {
   const std::uint32_t concurrency = version_->settings.concurrency;
@@ -56,16 +58,17 @@ Instance* Pool::find_place(bool may_join) const {
 }
 
 void Pool::note_arrival() {
-  if (version_->settings.batch_delay_us == 0) return;
   const std::uint64_t now = now_ns();
-  const std::uint64_t gap = now - std::exchange(last_arrival_ns_, now);
-  gap_ns_ = gap_ns_ == 0 ? gap : (gap_ns_ * 7 + std::min(gap, kLongGapNs)) / 8;
+  const std::uint64_t last = std::exchange(record_.last_arrival_ns, now);
+  if (last == 0) return;
+  std::uint64_t& mean = record_.gap_ns;
+  mean = mean == 0 ? now - last : (mean * 7 + std::min(now - last, kLongGapNs)) / 8;
 }
 
 void Pool::on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) {
-  work_time_.observe(std::min(run_ns, wall_ns));
-  run_time_.observe(wall_ns);
-  request_time_.observe(wall_ns / std::max(requests, 1U));
+  record_.measures.work.observe(std::min(run_ns, wall_ns));
+  record_.measures.run.observe(wall_ns);
+  record_.measures.request.observe(wall_ns / std::max(requests, 1U));
 }
 
 void Pool::Waiter::cancel(void* self) {
@@ -92,6 +95,14 @@ Error Pool::queue_full(std::uint32_t retry_after_s) const {
 }
 
 Error Pool::too_late() const {
+  if (no_room_ && instances_.empty()) {
+    Error e = make_error(Code::kUnavailable, "node_full",
+                         "no memory was free for an instance of {} within the deadline: all of the node's budget is in "
+                         "use; retry later, or raise --memory-budget",
+                         version_->display());
+    e.retry_after_s = 1;
+    return e;
+  }
   return make_error(Code::kDeadlineExceeded, "deadline_exceeded", "no instance of {} was free within the deadline",
                     version_->display());
 }
@@ -101,7 +112,7 @@ Error Pool::too_late() const {
 Status Pool::refusal(const policy::FairEntry& e, std::uint64_t now) const {
   policy::AdmitState s;
   s.deadline_ns = e.deadline_ns;
-  s.run_ns = run_time_.high_ns();
+  s.run_ns = record_.measures.run.high_ns();
   std::uint64_t running = 0, oldest = now;
   for (const auto& i : instances_) {
     running += i->busy();
@@ -111,9 +122,9 @@ Status Pool::refusal(const policy::FairEntry& e, std::uint64_t now) const {
       oldest = std::min(oldest, i->spawned_ns());
     }
   }
-  const std::uint64_t start = start_time_.mean_ns(), since = now - oldest;
+  const std::uint64_t start = record_.measures.start.mean_ns(), since = now - oldest;
   s.start_left_ns = start > since ? start - since : 0;
-  s.running_left_ns = running * request_time_.mean_ns();
+  s.running_left_ns = running * record_.measures.request.mean_ns();
   s.ahead_ns = queue_.cost_ahead_ns(e);
   s.queue_refuses = queue_.refuses(e);
   const policy::Admission a = policy::admit(s, now);
@@ -138,7 +149,7 @@ Status Pool::refusal(const policy::FairEntry& e, std::uint64_t now) const {
 Status Pool::admit(const Ask& ask, std::uint64_t now) {
   if (queue_.empty() && (find_place(ask.may_join) != nullptr || instances_.empty())) return Ok{};
   policy::FairEntry e;
-  describe(e, ask, request_time_.mean_ns());
+  describe(e, ask, record_.measures.request.mean_ns());
   return refusal(e, now);
 }
 
@@ -158,7 +169,7 @@ Task<Result<Lease>> Pool::acquire(Ask ask) {
   Waiter waiter;
   waiter.pool = this;
   waiter.may_join = ask.may_join;
-  describe(waiter, ask, request_time_.mean_ns());
+  describe(waiter, ask, record_.measures.request.mean_ns());
   if (Status st = refusal(waiter, now); !st.ok()) co_return std::move(st.error());
   shared_ = true;
   if (policy::FairEntry* out = queue_.push(waiter)) {
@@ -183,8 +194,46 @@ void Pool::serve_waiters() {
   }
 }
 
-void Pool::wake() {
-  if (instances_.empty() && now_ns() >= backoff_until_ns_) start_one();
+std::uint32_t Pool::count(InstancePhase phase) const {
+  return static_cast<std::uint32_t>(
+      std::count_if(instances_.begin(), instances_.end(), [phase](const auto& i) { return i->phase() == phase; }));
+}
+
+bool Pool::holds_something(const Version& v) {
+  const NodeSettings& s = v.settings;
+  return s.min_instances > 0 || s.parked > 0 || s.cold_start_budget_ms > 0 || !s.provisioned.empty();
+}
+
+policy::Hold Pool::hold() const {
+  const NodeSettings& n = version_->settings;
+  policy::HoldState s;
+  s.live = kept_;
+  s.min = n.min_instances;
+  s.max = n.max_instances;
+  s.parked = n.parked;
+  s.provisioned = provisioned_;
+  s.budget_ns = n.cold_start_budget_ms * 1'000'000;
+  s.cold_ns = record_.cold_ns();
+  s.resume_ns = record_.resume_ns();
+  return policy::what_to_hold(s);
+}
+
+void Pool::keep() {
+  kept_ = true;
+  retired_ = false;
+  provisioned_ = policy::provisioned_at(version_->settings.provisioned, unix_ms() / 1000);
+}
+
+void Pool::wake(std::uint32_t instances) {
+  const auto awake = [](const auto& i) { return i->phase() <= InstancePhase::kReady; };
+  // Each request comes here: the first that is awake answers it.
+  if (instances == 1 && std::any_of(instances_.begin(), instances_.end(), awake)) return;
+  instances = std::min(instances, version_->settings.max_instances);
+  auto have = static_cast<std::uint32_t>(std::count_if(instances_.begin(), instances_.end(), awake));
+  while (have < instances && resume_one()) ++have;
+  for (; have < instances && now_ns() >= backoff_until_ns_; ++have) {
+    if (!start_one()) return;
+  }
 }
 
 // arriving: requests that are about to wait.
@@ -192,17 +241,40 @@ void Pool::scale(std::uint64_t now, std::uint32_t arriving) {
   if (closed_) return;
   policy::PoolState s = state();
   s.waiting += arriving;
-  const auto decision = policy::scale_up(s, now);
-  for (std::uint32_t i = 0; i < decision.start; ++i) {
+  const bool backing_off = now < std::exchange(s.backoff_until_ns, 0);
+  std::uint32_t wanted = policy::scale_up(s, now).start;
+  while (wanted > 0 && resume_one()) --wanted;
+  if (backing_off) return;
+  for (; wanted > 0; --wanted) {
     if (!start_one()) return;
+  }
+  if (s.waiting > 0) return;
+  const policy::Hold held = hold();
+  for (auto have = static_cast<std::uint32_t>(instances_.size()); have < held.warm + held.parked; ++have) {
+    if (!start_one(false)) return;
   }
 }
 
-bool Pool::start_one() {
-  ++counters_.starts;
+// The one that was parked last: its pages are the likeliest to be in the caches.
+bool Pool::resume_one() {
+  Instance* best = nullptr;
+  for (const auto& i : instances_) {
+    if (i->phase() == InstancePhase::kParked && (best == nullptr || i->parked_ns() > best->parked_ns())) best = i.get();
+  }
+  if (best == nullptr) return false;
+  ++record_.counters.resumes;
+  best->resume();
+  host_.on_event(record_, best->id(), "resumed", "");
+  return true;
+}
+
+bool Pool::start_one(bool evict) {
+  no_room_ = !host_.make_room(record_, evict);
+  if (no_room_) return false;
+  ++record_.counters.starts;
   auto instance = Instance::start(executor_, launcher_, version_, *this);
   if (!instance.ok()) {
-    ++counters_.start_failures;
+    ++record_.counters.start_failures;
     ++failures_;
     backoff_until_ns_ = now_ns() + policy::start_backoff_ns(failures_);
     if (instances_.empty()) {  // else those that live will serve them
@@ -211,26 +283,32 @@ bool Pool::start_one() {
     }
     return false;
   }
+  if (!evict) (*instance)->set_ahead();
+  record_.measures.artefact_bytes = (*instance)->artefact_bytes();
+  record_.artefact_cached = true;
+  host_.on_event(record_, (*instance)->id(), "starting", "");
   instances_.push_back(std::move(*instance));
   return true;
 }
 
 void Pool::on_ready(Instance& instance) {
-  start_time_.observe(now_ns() - instance.spawned_ns());
-  observer_.on_instance_event(*version_, instance.id(), "ready", "");
+  record_.measures.start.observe(now_ns() - instance.spawned_ns());
+  host_.on_event(record_, instance.id(), "ready", "");
   serve_waiters();
 }
 
 void Pool::on_tier(Instance& instance) {
   const std::uint64_t ns = instance.arena().header().tier.build_ns.load(std::memory_order_relaxed);
-  observer_.on_instance_event(*version_, instance.id(), fmt::format("tier_{}", instance.tier().name()),
-                              ns == 0 ? "" : fmt::format("built in {} ms", ns / 1'000'000));
+  host_.on_event(record_, instance.id(), fmt::format("tier_{}", instance.tier().name()),
+                 ns == 0 ? "" : fmt::format("built in {} ms", ns / 1'000'000));
 }
+
+void Pool::on_resumed(std::uint64_t ns) { record_.measures.resume.observe(ns); }
 
 // The signature said that rows can be joined, and the deploy tried it; still this model's outputs are not row by row.
 void Pool::on_batching_failed(Instance& instance) {
   if (!std::exchange(batching_off_, true))
-    observer_.on_instance_event(*version_, instance.id(), "batching_off", "outputs did not come row by row");
+    host_.on_event(record_, instance.id(), "batching_off", "outputs did not come row by row");
 }
 
 void Pool::on_slot_free(Instance& instance) {
@@ -248,10 +326,10 @@ void Pool::on_dead(Instance& instance, const std::string& cause, EndKind kind, b
   auto at = std::find_if(instances_.begin(), instances_.end(), [&](const auto& i) { return i.get() == &instance; });
   const auto keep = at != instances_.end() ? *at : nullptr;
   if (keep) instances_.erase(at);
-  observer_.on_instance_event(*version_, instance.id(), kind == EndKind::kPlanned ? "ended" : "failed", cause);
+  host_.on_event(record_, instance.id(), kind == EndKind::kPlanned ? "ended" : "failed", cause);
   if (kind == EndKind::kFailed) {
-    ++counters_.deaths;
-    if (!was_ready) ++counters_.start_failures;
+    ++record_.counters.deaths;
+    if (!was_ready) ++record_.counters.start_failures;
     failures_ = instance.requests() > 0 ? 0 : failures_ + 1;
     backoff_until_ns_ = failures_ == 0 ? 0 : now_ns() + policy::start_backoff_ns(failures_);
     if (!was_ready && failures_ >= kFailuresBeforeRefusing) {
@@ -279,23 +357,47 @@ void Pool::end_all(const std::string& why) {
 
 void Pool::end_idle(const std::string& why) {
   for (const auto& i : std::vector(instances_)) {
-    if (i->phase() == InstancePhase::kReady && i->busy() == 0) i->end(why, EndKind::kPlanned);
+    const bool idle = i->phase() == InstancePhase::kReady && i->busy() == 0;
+    if (idle || i->phase() == InstancePhase::kParked) i->end(why, EndKind::kPlanned);
+  }
+}
+
+// An instance without requests stays warm, is parked, or ends.
+void Pool::settle_idle(Instance& i, const policy::Hold& held, std::uint64_t now) {
+  const std::uint32_t parked = count(InstancePhase::kParked);
+  if (i.phase() == InstancePhase::kParked) {
+    if (retired_) return i.end("version retired", EndKind::kPlanned);
+    if (parked > held.parked) i.end("no longer held parked", EndKind::kPlanned);
+    return;
+  }
+  policy::IdleState s;
+  s.busy = i.busy() > 0 || i.phase() != InstancePhase::kReady;
+  s.retired = retired_;
+  s.idle_since_ns = i.last_used_ns();
+  s.idle_limit_ns = version_->settings.idle_ms * 1'000'000;
+  s.min = held.warm;
+  s.instances = count(InstancePhase::kReady);
+  if (i.phase() == InstancePhase::kReady) i.measure(now);
+  if (s.busy) return;
+  const bool spare = !retired_ && parked < held.parked && s.instances > held.warm && queue_.empty();
+  const auto d = policy::should_end(s, now);
+  if (spare && (d.end || i.ahead())) {
+    i.park();
+    host_.on_event(record_, i.id(), "parked", held.reason);
+  } else if (d.end) {
+    i.end(std::string(d.reason), EndKind::kPlanned);
   }
 }
 
 void Pool::tick(std::uint64_t now) {
   while (policy::FairEntry* e = queue_.pop_expired(now)) static_cast<Waiter*>(e)->granted.set(too_late());
+  if (!version_->settings.provisioned.empty())
+    provisioned_ = policy::provisioned_at(version_->settings.provisioned, unix_ms() / 1000);
+  const policy::Hold held = hold();
   for (const auto& i : std::vector(instances_)) {
     i->check_time(now);
-    policy::IdleState s;
-    s.busy = i->busy() > 0 || i->phase() != InstancePhase::kReady;
-    s.retired = retired_;
-    s.idle_since_ns = i->last_used_ns();
-    s.idle_limit_ns = version_->settings.idle_ms * 1'000'000;
-    s.min = min_instances();
-    s.instances = static_cast<std::uint32_t>(std::count_if(
-        instances_.begin(), instances_.end(), [](const auto& x) { return x->phase() == InstancePhase::kReady; }));
-    if (const auto d = policy::should_end(s, now); d.end) i->end(std::string(d.reason), EndKind::kPlanned);
+    settle_idle(*i, held, now);
+    record_.measures.private_bytes = std::max(record_.measures.private_bytes, i->measured_bytes());
   }
   scale(now);
   serve_waiters();

@@ -7,15 +7,13 @@
 #include <vector>
 
 #include "node/lease.h"
+#include "node/record.h"
 #include "policy/admit.h"
 #include "policy/fair_queue.h"
+#include "policy/hold.h"
 #include "policy/scale.h"
 
 namespace mayfly {
-
-struct PoolCounters {
-  std::uint64_t starts = 0, start_failures = 0, deaths = 0;
-};
 
 // What a request asks of the node.
 struct Ask {
@@ -27,32 +25,32 @@ struct Ask {
   std::uint64_t priority = 0;  // policy::priority_level
 };
 
-class NodeObserver {  // life-cycle events, for the endpoint's log and metrics
+class PoolHost {  // the node
  public:
-  virtual ~NodeObserver() = default;
-  virtual void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
-                                 std::string_view detail) = 0;
+  virtual ~PoolHost() = default;
+  // Whether memory is there for one more instance; with `evict`, idle ones elsewhere are ended for it.
+  virtual bool make_room(const VersionRecord& record, bool evict) = 0;
+  virtual void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
+                        std::string_view detail) = 0;
 };
 
 class Pool final : public InstanceOwner {
  public:
-  Pool(Executor ex, LauncherClient& launcher, VersionPtr version, NodeObserver& observer)
+  Pool(Executor ex, LauncherClient& launcher, VersionRecord& record, PoolHost& host)
       : executor_(ex),
         launcher_(launcher),
-        version_(std::move(version)),
-        observer_(observer),
+        version_(record.version),
+        record_(record),
+        host_(host),
         queue_(version_->settings.queue) {}
   // Whether a request would be refused now, were its body here. Errors: queue_full, deadline_exceeded,
   // deadline_unreachable, the latter and the first with retry_after_s.
   Status admit(const Ask& ask, std::uint64_t now);
-  // The errors of admit(), and instance_failed, cancelled.
+  // The errors of admit(), and instance_failed, node_full, cancelled.
   Task<Result<Lease>> acquire(Ask ask);
-  void wake();                   // at least one instance, without waiting
-  void tick(std::uint64_t now);  // deadlines, hangs, idle ends, min
-  void keep() {                  // the version is live: its `min` is in force
-    kept_ = true;
-    retired_ = false;
-  }
+  void wake(std::uint32_t instances = 1);  // at least so many warm ones, as far as `max` goes, without waiting
+  void tick(std::uint64_t now);            // deadlines, hangs, what is idle, what is held
+  void keep();                             // the version is live: what its owner wants held is in force
   void retire() {
     kept_ = false;
     retired_ = true;
@@ -60,21 +58,29 @@ class Pool final : public InstanceOwner {
   void close() { closed_ = true; }  // nothing is started any more
   void end_all(const std::string& why);
   void end_idle(const std::string& why);
-  // Nothing is here and nothing is to be kept.
-  bool forgettable() const { return instances_.empty() && queue_.empty() && min_instances() == 0; }
+  // Nothing is here and nothing is to be held, now or later.
+  bool forgettable() const { return instances_.empty() && queue_.empty() && !(kept_ && holds_something(*version_)); }
+  policy::Hold hold() const;
+  // Its owner wants something held while nobody calls.
+  static bool holds_something(const Version& v);
+  bool lacks_room() const { return no_room_; }
+  bool retired() const { return retired_; }
+  // What its start waits for after failed ones; 0: nothing.
+  std::uint64_t backoff_until_ns() const { return backoff_until_ns_; }
   bool urgent() const;  // someone waits or runs: tick often
   std::uint32_t waiting() const { return static_cast<std::uint32_t>(queue_.size()); }
   const std::vector<std::shared_ptr<Instance>>& instances() const { return instances_; }
   const Version& version() const { return *version_; }
-  const PoolCounters& counters() const { return counters_; }
+  const VersionRecord& record() const { return record_; }
 
   void on_ready(Instance& instance) override;
   void on_slot_free(Instance& instance) override;
   void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) override;
   void on_tier(Instance& instance) override;
   void on_batching_failed(Instance& instance) override;
-  std::uint64_t arrival_gap_ns() const override { return gap_ns_; }
-  std::uint64_t run_time_ns() const override { return run_time_.high_ns(); }
+  void on_resumed(std::uint64_t ns) override;
+  std::uint64_t arrival_gap_ns() const override { return record_.gap_ns; }
+  std::uint64_t run_time_ns() const override { return record_.measures.run.high_ns(); }
   void on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) override;
 
  private:
@@ -89,34 +95,34 @@ class Pool final : public InstanceOwner {
   Error too_late() const;
   Status refusal(const policy::FairEntry& e, std::uint64_t now) const;  // of what would have to wait
   Instance* find_place(bool may_join) const;
-  std::uint32_t min_instances() const { return kept_ ? version_->settings.min_instances : 0; }
   bool packs() const;
   std::uint32_t places() const;  // requests that one instance is handed at once
   bool joins(bool may_join) const { return may_join && version_->batch && !batching_off_; }
   void note_arrival();
   void serve_waiters();
   void scale(std::uint64_t now, std::uint32_t arriving = 0);
-  bool start_one();
+  bool resume_one();
+  bool start_one(bool evict = true);
+  void settle_idle(Instance& i, const policy::Hold& held, std::uint64_t now);
+  std::uint32_t count(InstancePhase phase) const;
   void fail_waiters(const Error& error);
   policy::PoolState state() const;
 
   Executor executor_;
   LauncherClient& launcher_;
   VersionPtr version_;
-  NodeObserver& observer_;
+  VersionRecord& record_;
+  PoolHost& host_;
   std::vector<std::shared_ptr<Instance>> instances_;
   policy::FairQueue queue_;
-  policy::RunTime work_time_;                // inside the runtime
-  policy::RunTime run_time_, request_time_;  // of a run; of it for each request that it answered
-  policy::RunTime start_time_;               // from spawning to ready
-  PoolCounters counters_;
   std::uint32_t failures_ = 0;  // consecutive starts that came to nothing
   std::uint64_t backoff_until_ns_ = 0;
   bool kept_ = false;  // the live version: `min` is in force
   bool retired_ = false, closed_ = false;
   bool shared_ = false;        // somebody waited since nothing ran
   bool batching_off_ = false;  // a run did not come back row by row
-  std::uint64_t gap_ns_ = 0, last_arrival_ns_ = 0;
+  bool no_room_ = false;       // the latest start found the node's memory full
+  std::uint32_t provisioned_ = 0;
 };
 
 }  // namespace mayfly

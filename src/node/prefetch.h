@@ -1,6 +1,6 @@
-// Reads an artefact's working set (what the first run of an instance touches, recorded at deploy) into the page cache when
-// an instance starts and the file is not there: several ranges at once, while the sandbox is narrowed and the session
-// made, in place of one page fault after the other. One for each version, shared with the threads that read.
+// Reads an artefact's working set (what the first run of an instance touches, recorded at deploy) into the page cache
+// when an instance starts and the file is not there: several ranges at once, while the sandbox is narrowed and the
+// session made, in place of one page fault after the other. One for each version, shared with the threads that read.
 //
 // begin() is for the reactor: it looks at a few bytes without waiting (preadv2, RWF_NOWAIT), and only where one of them
 // is not in memory starts threads of its own; they live as long as that reading takes. Never fails: a start without it

@@ -1,6 +1,6 @@
-// The server's side of a change of tier: counts the runs of an instance in the mapped form, asks for the packed one when
-// policy/tier.h says so, and sees what became of it. What the instance says about it is only shown.
-// Owned by the instance's reactor, as the Instance is.
+// The server's side of a change of tier: counts the runs of an instance in the mapped form, asks for the packed one
+// when policy/tier.h says so, and sees what became of it. What the instance says about it is only shown. Owned by the
+// instance's reactor, as the Instance is.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -20,9 +20,12 @@ class TierWatchTest : public testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
   void use(std::uint64_t bytes) {
-    std::ofstream(folder_ + "/memory.stat") << "file 99999999999\nanon " << bytes / 2 << "\nshmem " << bytes / 2 << "\n";
+    std::ofstream(folder_ + "/memory.stat")
+        << "file 99999999999\nanon " << bytes / 2 << "\nshmem " << bytes / 2 << "\n";
   }
-  bool run(std::uint64_t limit = 512 * kMi) { return watch_.after_run(plan_, arena_, folder_ + "/memory.current", limit); }
+  bool run(std::uint64_t limit = 512 * kMi) {
+    return watch_.after_run(plan_, arena_, folder_ + "/memory.current", limit);
+  }
   bool asked() const { return arena_.header().tier.wanted.load() != 0; }
 
   std::string folder_ = (std::filesystem::temp_directory_path() / "mayfly_tier_XXXXXX").string();

@@ -4,8 +4,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "node/prefetch.h"
+#include "policy/hold.h"
 #include "policy/tier.h"
 #include "tensor/tensor.h"
 #include "worker_ipc/arena.h"
@@ -18,6 +21,9 @@ struct NodeSettings {  // the part of an endpoint's settings that the node acts 
   std::uint32_t cpu_milli = 1000;
   std::uint32_t threads = 0;  // of a run; 0: as many as cpu_milli allows
   std::uint32_t min_instances = 0, max_instances = 10, concurrency = 8;
+  std::uint32_t parked = 0;  // instances kept ready with their process stopped
+  std::vector<policy::ProvisionWindow> provisioned;
+  std::uint64_t cold_start_budget_ms = 0;  // 0: none
   std::uint64_t idle_ms = 10'000, timeout_ms = 30'000;
   std::uint32_t queue = 1024;
   std::uint32_t batch_max = 1;       // rows of several requests in one run; 1: requests run one by one
@@ -35,16 +41,23 @@ struct Version {
   BatchPlan batch;
   policy::TierPlan tier;
   std::shared_ptr<Prefetch> prefetch;  // may be null: where the deploy recorded nothing
+  std::uint64_t heap_bytes = 0;        // private memory of session and runs, as the deploy measured it
   std::string artefact_path;           // relative to the data folder
   std::string display() const { return '"' + endpoint + "\" version " + number_text; }
 };
 using VersionPtr = std::shared_ptr<const Version>;
 
 // Where the time of one start or request went, nanoseconds.
+enum class StartKind : std::uint8_t { kWarm, kParked, kCold };  // what a request found
+
+constexpr std::string_view start_name(StartKind k) {
+  return k == StartKind::kCold ? "cold" : k == StartKind::kParked ? "parked" : "warm";
+}
+
 struct Phases {
-  bool cold = false;
+  StartKind start = StartKind::kWarm;
   std::uint64_t receive = 0, parse = 0, print = 0;  // the body, the tensors, the answer
-  std::uint64_t queue = 0, fork = 0, map = 0, init = 0, infer = 0, total = 0;
+  std::uint64_t queue = 0, fork = 0, isolate = 0, map = 0, init = 0, resume = 0, infer = 0, total = 0;
 };
 
 }  // namespace mayfly

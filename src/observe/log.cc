@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 #include <time.h>
-
 #include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <condition_variable>
@@ -73,15 +73,9 @@ void Log::close(std::chrono::milliseconds limit) {
     writer_.detach();
 }
 
-std::string Log::timestamp() {
-  std::string out;
-  append_timestamp(out);
-  return out;
-}
+namespace {
 
-void Log::append_timestamp(std::string& out) {
-  timespec t{};
-  clock_gettime(CLOCK_REALTIME, &t);
+void append_time(std::string& out, const timespec& t) {
   static thread_local time_t last = -1;
   static thread_local char text[32];
   if (t.tv_sec != last) {
@@ -94,6 +88,26 @@ void Log::append_timestamp(std::string& out) {
   const char rest[] = {'.', static_cast<char>('0' + ms / 100), static_cast<char>('0' + ms / 10 % 10),
                        static_cast<char>('0' + ms % 10), 'Z'};
   out.append(text).append(rest, sizeof rest);
+}
+
+}  // namespace
+
+std::string Log::timestamp() {
+  std::string out;
+  append_timestamp(out);
+  return out;
+}
+
+std::string Log::timestamp(std::uint64_t unix_ms) {
+  std::string out;
+  append_time(out, {static_cast<time_t>(unix_ms / 1000), static_cast<long>(unix_ms % 1000 * 1'000'000)});
+  return out;
+}
+
+void Log::append_timestamp(std::string& out) {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  append_time(out, t);
 }
 
 void Log::keep(const std::string& endpoint, std::string_view json) {

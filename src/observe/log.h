@@ -46,6 +46,7 @@ class Log {
   void forget(const std::string& endpoint);
   static void append_timestamp(std::string& out);
   static std::string timestamp();  // "2026-01-31T12:34:56.789Z"
+  static std::string timestamp(std::uint64_t unix_ms);
 
  private:
   struct Queue;

@@ -39,7 +39,7 @@ class RowHistogram {
 };
 
 struct EndpointMetrics {
-  std::uint64_t requests = 0, errors = 0, cold = 0, retries = 0, rejected = 0;
+  std::uint64_t requests = 0, errors = 0, cold = 0, resumed = 0, retries = 0, rejected = 0;
   std::uint64_t rate_limited = 0, concurrency_limited = 0;  // refused for the caller's key
   std::uint64_t cancelled = 0;                              // the caller went away
   std::uint64_t tier_ups = 0;                               // instances that changed to the packed form

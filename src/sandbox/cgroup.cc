@@ -127,6 +127,15 @@ Status Cgroup::set(const CgroupLimits& l) {
   return Ok{};
 }
 
+void Cgroup::set_weight(std::uint32_t weight) const {
+  for (const std::string& dir : dirs_) {
+    if (version_ == 2)
+      write_text(dir + "/cpu.weight", std::to_string(weight)).ok();
+    else if (is_controller(dir, "cpu"))
+      write_text(dir + "/cpu.shares", std::to_string(weight * 1024 / 100)).ok();
+  }
+}
+
 std::vector<int> Cgroup::procs_fds() const {
   std::vector<int> out;
   for (const Fd& fd : procs_) out.push_back(fd.get());

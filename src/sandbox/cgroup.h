@@ -35,6 +35,9 @@ class Cgroup {
   Cgroup& operator=(Cgroup&&) noexcept = default;
   ~Cgroup() { remove(); }
   Status set(const CgroupLimits& limits);
+  // Its share of the processor while others want it too, in units of cgroup v2's cpu.weight: 1 … 10000, usual is 100.
+  // Best effort: without it nothing but the order in which sandboxes run changes.
+  void set_weight(std::uint32_t weight) const;
   std::vector<int> procs_fds() const;
   std::uint64_t oom_kills() const;
   std::uint64_t peak_bytes() const;

@@ -54,6 +54,9 @@ ALTER TABLE keys ADD COLUMN burst INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE keys ADD COLUMN concurrency INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE keys ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
 )",
+    R"(
+CREATE INDEX versions_by_package ON versions(package, tenant);
+)",
 };
 constexpr std::uint64_t kSchemaVersion = std::size(kMigrations);
 
@@ -139,6 +142,11 @@ Status name_tenant(Status status, std::string_view tenant) {
   return make_error(Code::kNotFound, "tenant_not_found", "there is no tenant {}", tenant);
 }
 
+VersionRow read_version(const Statement& s) {
+  return VersionRow{s.text(0), s.text(1),  static_cast<std::uint32_t>(s.number(2)), s.text(3), s.text(4),
+                    s.text(5), s.number(6)};
+}
+
 class SqliteStore final : public Store {
  public:
   SqliteStore(Fd lock, Database db) : lock_(std::move(lock)), db_(std::move(db)) {}
@@ -146,6 +154,9 @@ class SqliteStore final : public Store {
   Result<std::uint32_t> add_version(VersionRow row) override;
   Result<std::vector<EndpointRow>> endpoints() override;
   Result<std::vector<VersionRow>> versions() override;
+  Result<std::vector<VersionRow>> versions_of(std::string_view tenant, std::string_view name) override;
+  Result<std::optional<VersionRow>> version_like(std::string_view tenant, std::string_view package,
+                                                 std::string_view settings_json) override;
   Status delete_endpoint(std::string_view tenant, std::string_view name) override;
   Status prune_versions(std::string_view tenant, std::string_view name, std::uint32_t keep_from) override;
   Status add_key(const KeyRow& row) override;
@@ -164,11 +175,12 @@ class SqliteStore final : public Store {
   Status changed_key(std::string_view id);
 
   // Fills a vector with make(statement) for each row; the mutex is taken here.
-  template <typename Row, typename Make>
-  Result<std::vector<Row>> rows(std::string_view sql, Make make) {
+  template <typename Row, typename Make, typename... A>
+  Result<std::vector<Row>> rows(std::string_view sql, Make make, const A&... args) {
     std::lock_guard guard(mutex_);
     auto statement = Statement::prepare(db_.get(), sql);
     if (!statement.ok()) return std::move(statement.error());
+    statement->bind_all(args...);
     std::vector<Row> found;
     for (;;) {
       auto row = statement->step();
@@ -231,10 +243,31 @@ Result<std::vector<VersionRow>> SqliteStore::versions() {
   return rows<VersionRow>(
       "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms FROM versions "
       "ORDER BY tenant, endpoint, number",
-      [](const Statement& s) {
-        return VersionRow{s.text(0), s.text(1),  static_cast<std::uint32_t>(s.number(2)), s.text(3), s.text(4),
-                          s.text(5), s.number(6)};
-      });
+      read_version);
+}
+
+Result<std::vector<VersionRow>> SqliteStore::versions_of(std::string_view tenant, std::string_view name) {
+  return rows<VersionRow>(
+      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms FROM versions "
+      "WHERE tenant = ?1 AND endpoint = ?2 ORDER BY number",
+      read_version, tenant, name);
+}
+
+Result<std::optional<VersionRow>> SqliteStore::version_like(std::string_view tenant, std::string_view package,
+                                                            std::string_view settings_json) {
+  // Two steps, each of which ends at its first row: thousands of endpoints may have the same package.
+  constexpr std::string_view kColumns =
+      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms FROM versions ";
+  auto same =
+      rows<VersionRow>(fmt::format("{} WHERE package = ?1 AND tenant = ?2 AND settings_json = ?3 LIMIT 1", kColumns),
+                       read_version, package, tenant, settings_json);
+  if (!same.ok()) return std::move(same.error());
+  if (!same->empty()) return std::optional(std::move(same->front()));
+  auto any = rows<VersionRow>(fmt::format("{} WHERE package = ?1 AND tenant = ?2 LIMIT 1", kColumns), read_version,
+                              package, tenant);
+  if (!any.ok()) return std::move(any.error());
+  if (any->empty()) return std::optional<VersionRow>();
+  return std::optional(std::move(any->front()));
 }
 
 Status SqliteStore::delete_endpoint(std::string_view tenant, std::string_view name) {

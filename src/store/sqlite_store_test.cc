@@ -39,6 +39,38 @@ class SqliteStoreTest : public ::testing::Test {
   std::unique_ptr<Store> store_;
 };
 
+TEST_F(SqliteStoreTest, AVersionLikeAnotherIsTheTenantsOwnAndPrefersTheSameSettings) {
+  VersionRow other = version_of("other");
+  other.settings_json = R"({"min":1})";
+  other.report_json = R"({"ms":4})";
+  ASSERT_TRUE(store_->add_version(other).ok());
+  add("iris");
+  auto like = [&](std::string_view tenant, std::string_view package, std::string_view settings) {
+    auto found = store_->version_like(tenant, package, settings);
+    EXPECT_TRUE(found.ok());
+    return *found ? (*found)->endpoint + " " + (*found)->settings_json + " " + (*found)->report_json : "none";
+  };
+  const std::string package(64, 'a');
+  EXPECT_EQ(like("default", package, R"({"min":0})"), R"(iris {"min":0} {"ms":3})");
+  EXPECT_EQ(like("default", package, R"({"min":1})"), R"(other {"min":1} {"ms":4})");
+  EXPECT_NE(like("default", package, R"({"min":2})"), "none");
+  EXPECT_EQ(like("default", std::string(64, 'b'), R"({"min":0})"), "none");
+  EXPECT_EQ(like("tenant-2", package, R"({"min":0})"), "none");
+}
+
+TEST_F(SqliteStoreTest, VersionsOfOneEndpoint) {
+  add("iris");
+  add("digits");
+  add("iris");
+  auto versions = store_->versions_of("default", "iris");
+  ASSERT_TRUE(versions.ok());
+  ASSERT_EQ(versions->size(), 2u);
+  EXPECT_EQ((*versions)[0].number, 1u);
+  EXPECT_EQ((*versions)[1].number, 2u);
+  EXPECT_EQ((*versions)[1].endpoint, "iris");
+  EXPECT_TRUE(store_->versions_of("default", "none")->empty());
+}
+
 TEST_F(SqliteStoreTest, VersionsAreNumberedAndTheLastIsLive) {
   EXPECT_EQ(add("iris"), 1u);
   EXPECT_EQ(add("iris"), 2u);

@@ -50,7 +50,11 @@ class Store {
   // the number.
   virtual Result<std::uint32_t> add_version(VersionRow row) = 0;
   virtual Result<std::vector<EndpointRow>> endpoints() = 0;
-  virtual Result<std::vector<VersionRow>> versions() = 0;                              // of all endpoints that exist
+  virtual Result<std::vector<VersionRow>> versions() = 0;  // of all endpoints that exist
+  virtual Result<std::vector<VersionRow>> versions_of(std::string_view tenant, std::string_view name) = 0;
+  // A version of the tenant's with this package: one with these settings if there is one, else any; nothing if none.
+  virtual Result<std::optional<VersionRow>> version_like(std::string_view tenant, std::string_view package,
+                                                         std::string_view settings_json) = 0;
   virtual Status delete_endpoint(std::string_view tenant, std::string_view name) = 0;  // kNotFound "endpoint_not_found"
   virtual Status prune_versions(std::string_view tenant, std::string_view name,
                                 std::uint32_t keep_from) = 0;  // drops number < keep_from

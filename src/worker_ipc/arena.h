@@ -139,6 +139,8 @@ struct ArenaHeader {
   std::uint32_t threads = 1;  // intra-op threads
   ArenaGeometry geometry;     // written by the server, read by the instance only
   TransformConfig transform;
+  std::uint64_t heap_bytes = 0;  // what session and runs took at deploy; the instance may prepare so much
+  std::uint32_t on_disk = 0;     // the artefact was not in the page cache: its working set is being read
   // Written by the instance while it starts (monotonic nanoseconds, CLOCK_MONOTONIC), before its first completion:
   std::atomic<std::uint32_t> state;  // InstanceState
   std::uint32_t pad = 0;

@@ -16,14 +16,19 @@ def server():
         s.deploy("one", "iris_logreg.onnx", "--idle", "60s")
         s.deploy("two", "iris_logreg.onnx", "--idle", "60s")
         x, _ = rows("iris", 4)
-        for name in ("one", "two"):
+        # Every rung of the ladder: warm from a request, parked ahead of any, and resumed from there.
+        s.deploy("parked", "iris_logreg.onnx", "--parked", "1", "--idle", "0ms")
+        s.deploy("resumed", "iris_logreg.onnx", "--parked", "1", "--idle", "60s")
+        for name in ("parked", "resumed"):
+            wait_for(lambda n=name: [i for i in s.instances(n) if i["state"] == "parked"], f"{name} to be parked")
+        for name in ("one", "two", "resumed"):
             assert s.infer(name, x).status == 200
         yield s
 
 
 @pytest.fixture(scope="module")
 def pids(server):
-    return [wait_for(lambda n=n: server.instances(n), "an instance")[0]["pid"] for n in ("one", "two")]
+    return [wait_for(lambda n=n: server.instances(n), "an instance")[0]["pid"] for n in ("one", "two", "parked", "resumed")]
 
 
 def status(pid):
@@ -45,8 +50,13 @@ def test_privileges(pids):
             assert len(set(s[ids].split())) == 1 and int(s[ids].split()[0]) >= 0x70000000
 
 
-def test_two_instances_share_no_id(pids):
-    assert status(pids[0])["Uid"] != status(pids[1])["Uid"]
+def test_no_two_instances_share_an_id(pids):
+    assert len({status(pid)["Uid"] for pid in pids}) == len(pids)
+
+
+def test_no_two_instances_share_a_namespace(pids):
+    for n in NAMESPACES:
+        assert len({namespaces(pid)[n] for pid in pids}) == len(pids), n
 
 
 def test_namespaces(server, pids):
@@ -55,13 +65,17 @@ def test_namespaces(server, pids):
         assert {n for n in NAMESPACES if mine[n] == theirs[n]} == set()
 
 
+def is_artefact(name):
+    return name.removesuffix(" (deleted)").endswith(".ort")  # deleted: compiled anew since
+
+
 def test_descriptors(pids):
     """The model (read only), the arena and two eventfds; nothing of the server's."""
     for pid in pids:
         names = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-        kinds = sorted(n.rsplit(".", 1)[-1] if n.endswith(".ort") else n for n in names.values())
+        kinds = sorted("ort" if is_artefact(n) else n for n in names.values())
         assert kinds == ["/memfd:arena (deleted)", "anon_inode:[eventfd]", "anon_inode:[eventfd]", "ort"]
-        model = next(fd for fd, n in names.items() if n.endswith(".ort"))
+        model = next(fd for fd, n in names.items() if is_artefact(n))
         flags = dict(line.split(":\t") for line in Path(f"/proc/{pid}/fdinfo/{model}").read_text().splitlines()[:2])
         assert int(flags["flags"], 8) & os.O_ACCMODE == os.O_RDONLY
 

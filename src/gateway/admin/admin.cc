@@ -23,6 +23,8 @@ std::string_view instance_state(const Instance& i) {
       return "starting";
     case InstancePhase::kReady:
       return i.busy() > 0 ? "busy" : "idle";
+    case InstancePhase::kParked:
+      return "parked";
     case InstancePhase::kEnding:
     case InstancePhase::kDead:
       return "ending";
@@ -41,7 +43,8 @@ Json instance_row(const Version& v, const Instance& i) {
           {"idle_ms", i.busy() > 0 ? 0 : (now - i.last_used_ns()) / 1'000'000},
           {"requests", i.requests()},
           {"tier", i.tier().name()},
-          {"memory_bytes", i.memory_bytes()}};
+          {"memory_bytes", i.memory_bytes()},
+          {"private_bytes", i.measured_bytes()}};
 }
 
 Json instances_of(const Node& node, const Endpoint& e) {
@@ -54,8 +57,8 @@ Json instances_of(const Node& node, const Endpoint& e) {
   return out;
 }
 
-Json summary(const Node& node, const Endpoint& e) {
-  std::uint32_t instances = 0, ready = 0, queued = 0;
+void append_summary(std::string& out, const Node& node, const Endpoint& e) {
+  std::uint32_t instances = 0, ready = 0, parked = 0, queued = 0;
   for (const auto& [number, s] : e.versions) {
     const Pool* p = node.find(*s->version);
     if (p == nullptr) continue;
@@ -63,19 +66,15 @@ Json summary(const Node& node, const Endpoint& e) {
     for (const auto& i : p->instances()) {
       ++instances;
       ready += i->phase() == InstancePhase::kReady ? 1 : 0;
+      parked += i->phase() == InstancePhase::kParked ? 1 : 0;
     }
   }
-  const char* state = ready > 0 ? "warm" : instances > 0 ? "starting" : "cold";
-  return {{"name", e.name},
-          {"version", e.live->version->number},
-          {"state", state},
-          {"instances", instances},
-          {"ready", ready},
-          {"queued", queued},
-          {"requests", e.metrics.requests},
-          {"errors", e.metrics.errors},
-          {"cold_starts", e.metrics.cold},
-          {"created_ms", e.created_ms}};
+  const char* state = ready > 0 ? "warm" : parked > 0 ? "parked" : instances > 0 ? "starting" : "cold";
+  fmt::format_to(std::back_inserter(out),
+                 R"({{"name":"{}","version":{},"state":"{}","instances":{},"ready":{},"parked":{},"queued":{},)"
+                 R"("requests":{},"errors":{},"cold_starts":{},"created_ms":{}}})",
+                 e.name, e.live->version->number, state, instances, ready, parked, queued, e.metrics.requests,
+                 e.metrics.errors, e.metrics.cold, e.created_ms);
 }
 
 std::uint64_t query_number(std::string_view query, std::string_view key, std::uint64_t otherwise) {
@@ -137,37 +136,48 @@ Task<Ok> Gateway::deploy(const Request& rq, RequestContext& c, Response& rs) {
     co_return Ok{};
   }
   const std::string spec = body.contains("spec") ? text(body["spec"]) : "{}";
-  auto served = co_await control_.deploy(c.principal.tenant, c.name, body["package"].get<std::string>(), spec);
-  if (!served.ok()) {
-    render_error(served.error(), rq.head, rs);
+  auto deployed = co_await control_.deploy(c.principal.tenant, c.name, body["package"].get<std::string>(), spec);
+  if (!deployed.ok()) {
+    render_error(deployed.error(), rq.head, rs);
     co_return Ok{};
   }
   rs.body = text({{"name", c.name},
-                  {"version", (*served)->version->number},
+                  {"version", deployed->served->version->number},
                   {"url", "/v2/models/" + c.name},
-                  {"report", parse_or_null((*served)->report_json)}});
+                  {"report", parse_or_null(deployed->report_json)}});
   co_return Ok{};
 }
 
+// Thousands of rows: written as text. Names need no escaping, check_endpoint_name sees to it.
 void Gateway::list_endpoints(RequestContext& c, Response& rs) {
-  Json rows = Json::array();
-  for (const EndpointPtr& e : control_.list(c.principal.tenant)) rows.push_back(summary(node_, *e));
-  rs.body = text({{"endpoints", rows}});
+  rs.body = "{\"endpoints\":[";
+  for (const EndpointPtr& e : control_.all()) {
+    if (e->tenant != c.principal.tenant) continue;
+    if (rs.body.back() != '[') rs.body += ',';
+    append_summary(rs.body, node_, *e);
+  }
+  rs.body += "]}";
 }
 
-void Gateway::show_endpoint(RequestContext& c, Response& rs) {
-  Json out = summary(node_, *c.endpoint);
+Task<Ok> Gateway::show_endpoint(const Request& rq, RequestContext& c, Response& rs) {
+  auto rows = co_await control_.stored_versions(c.endpoint->tenant, c.endpoint->name);
+  if (!rows.ok()) co_return render_error(rows.error(), rq.head, rs), Ok{};
+  std::string head;
+  append_summary(head, node_, *c.endpoint);
+  Json out = Json::parse(head);
   Json versions = Json::array();
-  for (const auto& [number, s] : c.endpoint->versions) {
-    versions.push_back({{"number", number},
-                        {"package", s->package},
-                        {"created_ms", s->created_ms},
-                        {"spec", parse_or_null(settings_to_json(s->settings))},
-                        {"report", parse_or_null(s->report_json)}});
+  for (const VersionRow& row : *rows) {
+    if (!c.endpoint->versions.contains(row.number)) continue;
+    versions.push_back({{"number", row.number},
+                        {"package", row.package},
+                        {"created_ms", row.created_ms},
+                        {"spec", parse_or_null(row.settings_json)},
+                        {"report", parse_or_null(row.report_json)}});
   }
   out["versions"] = versions;
   out["instances"] = instances_of(node_, *c.endpoint);
   rs.body = text(out);
+  co_return Ok{};
 }
 
 void Gateway::list_instances(RequestContext& c, Response& rs) {
@@ -194,10 +204,20 @@ Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
       list_endpoints(c, rs);
       break;
     case Route::kEndpoint:
-      show_endpoint(c, rs);
-      break;
+      co_return co_await show_endpoint(rq, c, rs);
     case Route::kInstances:
       list_instances(c, rs);
+      break;
+    case Route::kEndpointExplain:
+      explain(c, rs);
+      break;
+    case Route::kEndpointWake:
+      node_.wake(c.endpoint->live->version, static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                                                query_number(rq.head->query, "instances", 1), 1000)));
+      rs.body = text(summary(node_, *c.endpoint));
+      break;
+    case Route::kNode:
+      show_node(rs);
       break;
     case Route::kEndpointLogs:
       rs.body = text({{"lines", log_.tail(c.name, query_number(rq.head->query, "tail", 100))}});

@@ -14,12 +14,6 @@ using Json = nlohmann::json;
 
 std::string text(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-std::uint64_t unix_ms() {
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-          .count());
-}
-
 struct WholeLimit {
   std::string_view name;
   std::uint32_t KeyLimits::* value;

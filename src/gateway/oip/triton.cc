@@ -12,12 +12,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::uint64_t unix_ms() {
-  using std::chrono::milliseconds, std::chrono::system_clock;
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count());
-}
-
 std::string text(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 // An object, or the empty one for no body at all.

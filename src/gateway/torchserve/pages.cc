@@ -14,7 +14,10 @@ constexpr std::size_t kMostModels = 100;  // of one page, as in TorchServe
 
 std::string text(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-std::string_view worker_status(const Instance& i) { return i.phase() == InstancePhase::kReady ? "READY" : "UNLOADING"; }
+std::string_view worker_status(const Instance& i) {
+  if (i.phase() == InstancePhase::kStarting) return "LOADING";
+  return i.phase() == InstancePhase::kReady || i.phase() == InstancePhase::kParked ? "READY" : "UNLOADING";
+}
 
 Json describe(const Node& node, const ServedVersion& s) {
   const Version& v = *s.version;
@@ -24,7 +27,7 @@ Json describe(const Node& node, const ServedVersion& s) {
     waiting = p->waiting();
     for (const auto& i : p->instances()) {
       workers.push_back({{"id", std::to_string(i->id())},
-                         {"status", i->phase() == InstancePhase::kStarting ? "LOADING" : worker_status(*i)},
+                         {"status", worker_status(*i)},
                          {"memoryUsage", i->memory_bytes()},
                          {"pid", i->pid()},
                          {"gpu", false}});

@@ -12,6 +12,8 @@
 #include "base/fd.h"
 #include "runtimes/onnx/loaded_model.h"
 #include "runtimes/onnx/ort_api.h"
+#include "runtimes/onnx/prefault.h"
+#include "runtimes/onnx/slot_runner.h"
 #include "runtimes/onnx/tier_up.h"
 
 namespace mayfly {
@@ -87,8 +89,10 @@ int start_and_serve(const InstanceArgs& args) {
   }
   const Mapping artefact(p, args.artefact_bytes);
   header.mapped_ns = now_ns();
-  const Ort& ort = ort_of(*args.runtime);
   const std::span bytes(static_cast<const std::byte*>(p), artefact.size());
+  // From disk the server reads what is needed: touching all would read the rest too, and first.
+  const Prefault prefault(header.on_disk != 0 ? bytes.first(0) : bytes, header.heap_bytes);
+  const Ort& ort = ort_of(*args.runtime);
   auto model = LoadedModel::create(ort, bytes, {.threads = header.threads}, args.arena);
   if (!model.ok()) return fail(args, model.error().message);
   header.session_ns = now_ns();

@@ -1,5 +1,5 @@
-// A session with the runner that answers slots with it: what is exchanged when an instance changes its tier. On the heap,
-// since the runner refers to the session.
+// A session with the runner that answers slots with it: what is exchanged when an instance changes its tier. On the
+// heap, since the runner refers to the session.
 #pragma once
 #include <memory>
 

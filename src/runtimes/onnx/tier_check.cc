@@ -62,8 +62,8 @@ void decide(TierCheck& c, const std::vector<TierRuns>& shapes) {
   if (c.worth) {
     c.reason = fmt::format("packed runs take {:.0f} % less time", gain(c.shown) * 100);
   } else if (clearly_faster(c.shown)) {
-    c.reason = fmt::format("packed runs are faster with free dimensions of {} and slower with {}", c.shown.dim,
-                           worse->dim);
+    c.reason =
+        fmt::format("packed runs are faster with free dimensions of {} and slower with {}", c.shown.dim, worse->dim);
   } else {
     c.reason = "packed runs are not clearly faster: by 5 % and 20 us in two thirds of the runs";
   }
@@ -111,8 +111,7 @@ std::string tier_report(const TierCheck& c) {
   if (c.shown.runs > 0) {
     out += fmt::format(
         R"(,"dim":{},"runs":{},"won":{},"mapped_ms":{:.4f},"packed_ms":{:.4f},"packed_load_ms":{:.2f},"packed_bytes":{})",
-        c.shown.dim, c.shown.runs, c.shown.won, c.shown.mapped_ms, c.shown.packed_ms, c.packed_load_ms,
-        c.packed_bytes);
+        c.shown.dim, c.shown.runs, c.shown.won, c.shown.mapped_ms, c.shown.packed_ms, c.packed_load_ms, c.packed_bytes);
   }
   return out + "}";
 }

@@ -12,7 +12,7 @@
 namespace mayfly {
 
 inline constexpr double kTierBudgetMs = 1000;
-inline constexpr double kTierMaxRunMs = 250;                           // of the mapped form
+inline constexpr double kTierMaxRunMs = 250;                               // of the mapped form
 inline constexpr std::uint64_t kTierMaxArtefact = std::uint64_t{1} << 30;  // both forms lie in memory at once
 
 // Times of one shape: the free dimensions all set to `dim`.

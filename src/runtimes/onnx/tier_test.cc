@@ -1,4 +1,5 @@
-// The two forms of a model: what a deploy finds, the change between two runs, and which parts of an artefact a run reads.
+// The two forms of a model: what a deploy finds, the change between two runs, and which parts of an artefact a run
+// reads.
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -64,8 +65,8 @@ TEST(TierCheck, ClearlyFasterNeedsShareTimeAndMostOfThePairs) {
   const auto runs = [](double mapped, double packed, int won) { return TierRuns{1, mapped, packed, 30, won}; };
   EXPECT_TRUE(clearly_faster(runs(10, 8, 30)));
   EXPECT_TRUE(clearly_faster(runs(10, 9.4, 20)));
-  EXPECT_FALSE(clearly_faster(runs(10, 9.4, 19)));    // noise
-  EXPECT_FALSE(clearly_faster(runs(10, 9.6, 30)));    // 4 %
+  EXPECT_FALSE(clearly_faster(runs(10, 9.4, 19)));      // noise
+  EXPECT_FALSE(clearly_faster(runs(10, 9.6, 30)));      // 4 %
   EXPECT_FALSE(clearly_faster(runs(0.03, 0.015, 30)));  // 15 us
   EXPECT_TRUE(slower(runs(10, 10.3, 5)));
   EXPECT_FALSE(slower(runs(10, 10.1, 5)));
@@ -102,8 +103,7 @@ class TierUpTest : public testing::Test {
  protected:
   void SetUp() override {
     geometry_ = {1, 4096, 4096};
-    void* p =
-        mmap(nullptr, geometry_.total_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* p = mmap(nullptr, geometry_.total_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     memory_ = Mapping(p, geometry_.total_bytes());
     arena_ = ArenaView(p, geometry_);
     arena_.header().threads = 1;

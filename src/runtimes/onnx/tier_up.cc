@@ -71,8 +71,7 @@ void TierUp::exchange(std::unique_ptr<LoadedModel>& model) {
 // The first run of a session allocates its memory: done here, on zeros, a request does not pay for it.
 bool TierUp::make() {
   try {
-    auto made =
-        LoadedModel::create(ort_, artefact_, {.threads = arena_.header().threads, .prepack = true}, arena_);
+    auto made = LoadedModel::create(ort_, artefact_, {.threads = arena_.header().threads, .prepack = true}, arena_);
     if (!made.ok()) return false;
     if (!(*made)->runner->probe(1).ok() && !(*made)->runner->probe(8).ok()) return false;
     other_ = std::move(*made);

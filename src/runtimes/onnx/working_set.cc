@@ -34,7 +34,7 @@ class Tracing {
  public:
   explicit Tracing(Trace& trace) {
     g_trace = &trace;
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGSEGV, &action, &before_);
@@ -47,7 +47,7 @@ class Tracing {
   Tracing& operator=(const Tracing&) = delete;
 
  private:
-  struct sigaction before_ {};
+  struct sigaction before_{};
 };
 
 }  // namespace

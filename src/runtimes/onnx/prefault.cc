@@ -1,0 +1,72 @@
+#include "runtimes/onnx/prefault.h"
+
+#include <malloc.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <system_error>
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kHugePage = 2 << 20;
+// The kernel holds the lock of the address space over a piece; the session's own mappings wait for it.
+constexpr std::size_t kPiece = 1 << 20;
+constexpr std::size_t kReadAhead = 8 << 20;
+constexpr int kLargeBlock = 32 << 20;  // smaller ones lie in the heap, where they are prepared
+constexpr int kNeverTrim = 1 << 30;
+
+std::span<std::byte> aligned(std::span<std::byte> range, std::size_t to) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(range.data());
+  const std::uintptr_t from = (begin + to - 1) / to * to, end = (begin + range.size()) / to * to;
+  return from < end ? range.subspan(from - begin, end - from) : std::span<std::byte>();
+}
+
+// Calls madvise piece by piece; false once one failed.
+bool advise(std::span<std::byte> range, std::size_t piece, int advice) {
+  for (; !range.empty(); range = range.subspan(std::min(piece, range.size()))) {
+    if (madvise(range.data(), std::min(piece, range.size()), advice) != 0) return false;
+  }
+  return true;
+}
+
+// Memory at the top of the heap that the allocator hands out next. Kept by the allocator: it is never given back.
+std::span<std::byte> grow_heap(std::size_t bytes) {
+  mallopt(M_MMAP_THRESHOLD, kLargeBlock);
+  mallopt(M_TRIM_THRESHOLD, kNeverTrim);
+  void* block = std::malloc(std::min<std::size_t>(bytes, kLargeBlock - kPage));
+  if (block == nullptr) return {};
+  const std::size_t got = malloc_usable_size(block);
+  std::free(block);
+  return {static_cast<std::byte*>(block), got};
+}
+
+void touch(std::span<std::byte> artefact, std::span<std::byte> heap) {
+  advise(artefact, kReadAhead, MADV_WILLNEED);  // from disk all at once; nothing to do where it is in memory
+  if (const auto huge = aligned(heap, kHugePage); !huge.empty()) madvise(huge.data(), huge.size(), MADV_HUGEPAGE);
+  advise(aligned(heap, kPage), kPiece, MADV_POPULATE_WRITE);
+  advise(artefact, kPiece, MADV_POPULATE_READ);
+}
+
+}  // namespace
+
+Prefault::Prefault(std::span<const std::byte> artefact, std::uint64_t heap_bytes) {
+  heap_bytes = std::min<std::uint64_t>(heap_bytes, kMaxHeapBytes);
+  if (artefact.size() + heap_bytes < kWorthBytes) return;
+  const auto heap = heap_bytes >= kWorthBytes ? grow_heap(heap_bytes) : std::span<std::byte>();
+  // The pages are mapped for reading only; madvise takes a pointer that is not const.
+  const std::span<std::byte> pages(const_cast<std::byte*>(artefact.data()), artefact.size());
+  try {
+    thread_ = std::thread(touch, pages, heap);
+  } catch (const std::system_error&) {
+    // No thread left: each page has its fault.
+  }
+}
+
+Prefault::~Prefault() {
+  if (thread_.joinable()) thread_.join();
+}
+
+}  // namespace mayfly

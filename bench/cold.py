@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a start costs and how much of nothing fits: prints a table and writes build/bench/cold.json.
+"""What a start costs, and what endpoints at zero cost: prints a table and writes build/bench/cold.json.
 
     python3 bench/cold.py [--quick] [--only WORD] [--endpoints N]
 
@@ -32,6 +32,7 @@ PHASES = ("queue", "fork", "isolate", "map", "init", "infer", "total")
 WAKES = 200
 IDLE = "50ms"
 REST_SECONDS = 0.01  # between the end of an instance and the next wake, for what ends it to be done
+HELD_SECONDS = 0.1
 BURST, BURSTS = 100, 10
 START_ENDPOINTS, START_CONNECTIONS, START_SECONDS = 64, 8, 10
 DIRECT_BLOCK = 8 << 20
@@ -266,12 +267,13 @@ class Cold:
         return sum(int(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("mayfly_cold_starts_total{"))
 
     # -- what the ladder holds ahead ----------------------------------------------------------------------------------
-    def held(self, what, endpoint, spec, target):
-        """Wakes of an endpoint for which something is held at zero."""
+    def held(self, what, endpoint, spec, state, target):
+        """Requests that find what is held for the endpoint: an instance in that state, and nobody has asked for a while."""
         self.deploy(endpoint, IRIS, {"idle": IDLE} | spec)
         caller, over = Caller(self.server, iris_json(endpoint)), []
         while len(over) < self.count(WAKES):
-            self.server.wait_instances(endpoint, lambda rows: rows and all(r["state"] == "parked" for r in rows), 15, f"having only {what} instances")
+            self.server.wait_instances(endpoint, lambda rows: rows and all(r["state"] == state for r in rows), 15, f"having only {what} instances")
+            time.sleep(HELD_SECONDS)
             first = caller.post()[0]
             caller.post()
             over.append(first - caller.post()[0])
@@ -282,7 +284,8 @@ class Cold:
     def sections(self, arguments):
         found = {f"Wakes: {m[0]}": lambda m=m: self.wakes(*m) for m in MODELS}
         found |= {
-            "Parked over warm": lambda: self.held("parked", "parked", {"parked": 1}, 4),
+            "Parked over warm": lambda: self.held("parked", "parked", {"parked": 1}, "parked", 4),
+            "Provisioned over warm": lambda: self.held("provisioned", "provisioned", {"provisioned": 1}, "idle", None),
             "Burst: 0 to 100 instances": self.burst,
             "Starts per second": self.starts,
             "Private memory of further instances: minilm": lambda: Bench(self.server, self.folder, self.rows, self.quick).memory(

@@ -91,6 +91,15 @@ def rollup_bytes(pid, key):
     raise Unmeasured(f"smaps_rollup has no {key}")
 
 
+def end(process):
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 # -- the server under test --------------------------------------------------------------------------------------------
 class Server:
     """One `mayfly serve` in a temporary folder. With keys=True it asks every caller for a key and `key` is one for all scopes."""
@@ -124,12 +133,7 @@ class Server:
         raise SystemExit(f"bench: the server did not start: {(self.folder / 'stderr').read_text()[-2000:]}")
 
     def close(self):
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
 
     def cli(self, *args):
         environment = dict(os.environ, MAYFLY_SERVER=f"http://127.0.0.1:{self.port}")

@@ -1,6 +1,6 @@
-// What a plain worker pays for a cold start: a process is forked and executed for each request, loads the runtime, makes
-// a session, runs the model once on zeros and answers. Nothing is isolated, nothing is kept. The time is from before the
-// fork until the answer has arrived.
+// What a plain worker pays for a cold start: a process is forked and executed for each request, loads the runtime,
+// makes a session, runs the model once on zeros and answers. Nothing is isolated, nothing is kept. The time is from
+// before the fork until the answer has arrived.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -52,7 +52,8 @@ Result<Fd> spawn(const std::string& library, const std::string& model, bool ort_
   if (pid < 0) return errno_error(errno, "fork");
   if (pid == 0) {
     dup2(ends[1], STDOUT_FILENO);
-    execl("/proc/self/exe", "mayfly_bench", "once", library.c_str(), model.c_str(), ort_format ? "ort" : "onnx", nullptr);
+    execl("/proc/self/exe", "mayfly_bench", "once", library.c_str(), model.c_str(), ort_format ? "ort" : "onnx",
+          nullptr);
     _exit(127);
   }
   return reader;

@@ -24,8 +24,8 @@ import subprocess
 import sys
 import time
 
-from common import (DEPS, IMAGE, IRIS, IRIS_ROW, ROOT, Folder, Rows, Server, Unmeasured, bytes_file, floor, grpc, image_binary,
-                    image_json, iris_json, load, need_binaries, raw_pixels, request_file, tree_cpu_ns)
+from common import (DEPS, IMAGE, IRIS, IRIS_ROW, ROOT, Folder, Rows, Server, Unmeasured, bytes_file, end, floor, grpc,
+                    image_binary, image_json, iris_json, load, need_binaries, raw_pixels, request_file, tree_cpu_ns)
 
 HERE = pathlib.Path(__file__).resolve().parent / "peers"
 PEERS = ROOT / "build/peers"
@@ -99,14 +99,8 @@ class Peer:
         return self.process.pid
 
     def close(self):
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if self.process is not None:
+            end(self.process)
 
 
 class Triton(Peer):

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 # From the bottom to the top. A folder of src/ that is not named here is an offence: say where it stands.
-layers=(base async observe crypto tensor store policy iam worker_ipc sandbox launcher runtimes compile node control gateway
+layers=(base async observe crypto tensor store fetch policy iam worker_ipc sandbox launcher runtimes compile node control gateway
   cli app)
 max_lines=700
 offences=0
@@ -49,7 +49,7 @@ only_in() {
   local line
   while IFS= read -r line; do
     offence "$line: only src/$1 may include $3"
-  done < <(grep -nE "$2" "${sources[@]}" | grep -v "^src/$1/" || true)
+  done < <(grep -nE "$2" "${sources[@]}" | grep -vE "^src/($1)/" || true)
 }
 
 check_sizes() {
@@ -73,6 +73,7 @@ check_names() {
 
 check_layers
 only_in async '^[ \t]*#[ \t]*include[ \t]*<(boost/)?asio' Asio
+only_in "fetch|cli" '^[ \t]*#[ \t]*include[ \t]*<curl/' libcurl
 only_in crypto '^[ \t]*#[ \t]*include[ \t]*<openssl/' OpenSSL
 only_in gateway/grpc '^[ \t]*#[ \t]*include[ \t]*(<google/protobuf/|".*[.]pb[.]h")' libprotobuf
 check_sizes

@@ -16,6 +16,7 @@
 #include <fstream>
 
 #include "app/app.h"
+#include "app/fetch_setup.h"
 #include "app/tls_files.h"
 #include "control/control.h"
 #include "gateway/front/server.h"
@@ -111,6 +112,7 @@ Result<Fd> split_off_launcher(const std::string& library, bool require_isolation
   }
   dup2(pair[1], 3);
   syscall(SYS_close_range, 4, ~0U, 0);
+  wipe_s3_environment();  // before any sandbox is cloned from what this process holds
   LauncherOptions o;
   o.server_socket = 3;
   o.require_isolation = require_isolation;
@@ -150,13 +152,14 @@ std::uint64_t usable_memory() {
 class Server {
  public:
   Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log, std::unique_ptr<TlsFiles> tls,
-         Fd shared_memory, std::uint64_t memory_budget)
+         Fd shared_memory, std::uint64_t memory_budget, std::unique_ptr<Fetcher> fetcher)
       : options_(o),
         memory_budget_(memory_budget),
         tls_(std::move(tls)),
         listen_(std::move(listen)),
         runtime_(std::move(runtime)),
         shared_memory_(std::move(shared_memory)),
+        fetcher_(std::move(fetcher)),
         log_fd_(std::move(log)),
         log_(log_fd_.get()),
         keys_(o.require_keys || !listen_.loopback),
@@ -186,6 +189,7 @@ class Server {
   Listen listen_;
   std::string runtime_;
   Fd shared_memory_;
+  std::unique_ptr<Fetcher> fetcher_;
   Fd log_fd_;
   asio::io_context io_{1};
   Log log_;
@@ -328,7 +332,8 @@ Result<int> Server::run() {
   c.max_package_bytes = options_.max_package_bytes;
   c.tenant_quota_bytes = options_.tenant_quota_bytes;
   c.runtime_version = runtime_;
-  control_ = std::make_unique<Control>(io_.get_executor(), c, *store_, *packages_, blocking_, launcher_, log_);
+  control_ =
+      std::make_unique<Control>(io_.get_executor(), c, *store_, *packages_, blocking_, launcher_, *fetcher_, log_);
   node_ = std::make_unique<Node>(io_.get_executor(), launcher_, *control_, memory_budget_);
   control_->attach(*node_);
   gateway_ = std::make_unique<Gateway>(GatewayOptions{MAYFLY_VERSION, std::move(shared_memory_)}, *control_, *node_,
@@ -379,13 +384,18 @@ Result<int> serve_or_error(const ServeOptions& o) {
     if (!opened.ok()) return opened.error();
     tls = std::move(*opened);
   }
+  auto fetch = fetch_options(o);
+  if (!fetch.ok()) return fetch.error();
+  auto fetcher = Fetcher::create(std::move(*fetch));
+  if (!fetcher.ok()) return fetcher.error();
   MAYFLY_TRY(confine_server(o.data_dir.c_str(), *uid,
-                            tls ? std::span<const ReadOnlyFolder>(tls->folders()) : std::span<const ReadOnlyFolder>()));
+                            tls ? std::span<const ReadOnlyFolder>(tls->folders()) : std::span<const ReadOnlyFolder>(),
+                            resolver_files()));
   if (tls) tls->confined();
   // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them
   // down.
   auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log), std::move(tls),
-                            std::move(*shared_memory), budget);
+                            std::move(*shared_memory), budget, std::move(*fetcher));
   server->event("isolation", isolation);
   return server->run();
 }

@@ -44,8 +44,8 @@ struct Error {
   std::uint32_t retry_after_s = 1;  // of a refusal that passes (429, 503): asking again earlier is of no use
 };
 
-// HTTP status of an error; reason "payload_too_large" is 413, "head_too_large" 431, "method_not_allowed" 405,
-// "queue_full" 429, "disk_full" and "quota_exceeded" 507, "instance_failed" 500, whatever their code.
+// HTTP status of an error: by its code, but payload_too_large is 413, unsupported_media_type 415, head_too_large 431,
+// method_not_allowed 405, queue_full 429, disk_full and quota_exceeded 507, instance_failed 500.
 int http_status(const Error& e);
 // Exit status of the command line for a HTTP status: 0 ok, 1 failed, 2 bad usage or input, 3 not found,
 // 4 not permitted, 5 unavailable or out of time.

@@ -231,7 +231,7 @@ Result<Json> Client::call(const char* method, const std::string& path, const Jso
   return json_of(*answer);
 }
 
-Result<Json> Client::upload(const std::string& path, const std::string& file) {
+Result<Json> Client::upload(const std::string& path, const std::string& file, const std::string& shown) {
   Upload up;
   up.fd = Fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat st{};
@@ -241,7 +241,7 @@ Result<Json> Client::upload(const std::string& path, const std::string& file) {
   if (!S_ISREG(st.st_mode))
     return invalid("file_unreadable", "cannot upload {}: not a file; name the model's file", file);
   up.size = static_cast<std::uint64_t>(st.st_size);
-  up.name = file;
+  up.name = shown.empty() ? file : shown;
   up.start = Clock::now();
   up.terminal = ::isatty(STDERR_FILENO) == 1;
   CURL* h = impl_->easy;

@@ -37,7 +37,7 @@ class Client {
   // A 2xx answer that holds JSON.
   Result<Json> call(const char* method, const std::string& path, const Json& body = nullptr);
   // POSTs the bytes of a file as they are read; shows progress on a terminal after 2 s.
-  Result<Json> upload(const std::string& path, const std::string& file);
+  Result<Json> upload(const std::string& path, const std::string& file, const std::string& shown = {});
 
   const std::string& server() const { return connection_.server; }
   bool has_key() const { return !connection_.key.empty(); }

@@ -9,6 +9,7 @@ struct DeployOptions {
   std::string name;
   std::string model;
   DeployFlags flags;
+  SourceFlags source;
 };
 
 Result<int> run_deploy(const Context& ctx, const DeployOptions& o) {
@@ -16,7 +17,7 @@ Result<int> run_deploy(const Context& ctx, const DeployOptions& o) {
   if (!spec) return std::move(spec.error());
   auto client = open_client(ctx);
   if (!client) return std::move(client.error());
-  auto answer = deploy_model(ctx, **client, o.name, o.model, *spec);
+  auto answer = deploy_model(ctx, **client, o.name, o.model, *spec, o.source);
   if (!answer) return std::move(answer.error());
   if (ctx.json()) {
     fmt::print("{}\n", print_json(*answer, 2));
@@ -33,7 +34,9 @@ void add_deploy(CLI::App& app, Context& ctx) {
   auto o = std::make_shared<DeployOptions>();
   DeployFlags& f = o->flags;
   cmd->add_option("NAME", o->name, "endpoint")->required()->check(non_empty());
-  cmd->add_option("MODEL", o->model, "the model's file (ONNX)")->required();
+  cmd->add_option("MODEL", o->model, "the model (ONNX): a file, or https://, s3://BUCKET/KEY, oci://REGISTRY/NAME:TAG")
+      ->required();
+  add_source_flags(*cmd, o->source);
   cmd->add_option("--memory", f.memory, "memory of an instance: 512Mi, 2Gi");
   cmd->add_option("--cpu", f.cpu, "processors of an instance: 1, 0.5, 500m");
   cmd->add_option("--threads", f.threads, "threads of one run; 0: as many as --cpu");
@@ -63,7 +66,7 @@ void add_deploy(CLI::App& app, Context& ctx) {
   cmd->footer(
       examples({"mayfly deploy iris model.onnx", "mayfly deploy resnet resnet50.onnx --memory 1Gi --min 1 --idle 5m",
                 "mayfly deploy cats net.onnx --image-input resize=224,mean=127,scale=0.0078125 \\",
-                "    --labels labels.json --top 5"}));
+                "    --labels labels.json --top 5", "mayfly deploy iris s3://models/iris.onnx --on-server"}));
   cmd->callback([&ctx, o] { ctx.run = [&ctx, o] { return run_deploy(ctx, *o); }; });
 }
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "cli/spec.h"
+#include "fetch/source.h"
 
 namespace mayfly::cli {
 namespace {
@@ -56,6 +57,7 @@ Result<Json> to_json(const YAML::Node& n, int depth) {
 }
 
 std::string beside(const std::string& file, const std::string& path) {
+  if (is_remote_source(path)) return path;
   const std::filesystem::path p(path);
   return p.is_absolute() || file == "-" ? path
                                         : (std::filesystem::path(file).parent_path() / p).lexically_normal().string();
@@ -94,7 +96,7 @@ Result<EndpointFile> from_document(const Json& doc, const std::string& path) {
   }
   if (doc.contains("model") && doc["model"].is_string()) out.model = beside(path, doc["model"].get<std::string>());
   if (out.name.empty() || out.model.empty()) {
-    return invalid("invalid_endpoint_file", "`name` and `model` (a path) are needed");
+    return invalid("invalid_endpoint_file", "`name` and `model` (a path or another source) are needed");
   }
   if (doc.contains("spec") && !doc["spec"].is_null()) {
     if (!doc["spec"].is_object()) return invalid("invalid_endpoint_file", "`spec` is not a mapping of settings");

@@ -26,6 +26,18 @@ void add_serve(CLI::App& app, Context& ctx) {
   cmd->add_flag("--allow-weak-isolation", *weak, "start although `mayfly doctor` says that sandboxes are incomplete");
   cmd->add_option("--max-package", o->max_package_bytes, "largest model [4Gi]")->transform(bytes);
   cmd->add_option("--tenant-quota", o->tenant_quota_bytes, "models of one tenant together [64Gi]")->transform(bytes);
+  cmd->add_option(
+      "--allow-source", o->allow_sources,
+      "HOST[:PORT] that models may be fetched from though it is private or plain http, or s3://BUCKET[/PREFIX]");
+  cmd->add_option("--source-endpoint", o->source_endpoint, "URL of the S3 service [AWS_ENDPOINT_URL_S3, else AWS]");
+  cmd->add_option("--s3-credentials", o->s3_credentials,
+                  "file of AWS_ACCESS_KEY_ID=… lines, in place of the environment");
+  cmd->add_option("--source-stall", o->source_stall_ms, "a fetch below 1 KiB/s for as long is tried again [10s]")
+      ->transform(CLI::AsNumberWithUnit(
+          units,
+          CLI::AsNumberWithUnit::Options(CLI::AsNumberWithUnit::CASE_SENSITIVE | CLI::AsNumberWithUnit::UNIT_REQUIRED),
+          "TIME"))
+      ->check(CLI::Range(1'000U, 600'000U));
   cmd->add_option("--memory-budget", o->memory_budget_bytes,
                   "memory of all instances and models together [80 % of the machine's]")
       ->transform(bytes);

@@ -34,7 +34,7 @@ Result<Json> parse_image_input(std::string_view text);
 
 struct EndpointFile {
   std::string name;
-  std::string model;  // path, made relative to the file's folder
+  std::string model;  // a path, made relative to the file's folder, or another source as it is
   Json spec = Json::object();
 };
 // All documents of an endpoint file; `path` resolves model and labels_file and is named in errors.

@@ -19,14 +19,16 @@ bool all_digits(std::string_view s) {
 
 void append_row(std::string& out, const std::vector<std::string>& row, const std::vector<std::size_t>& widths,
                 const std::vector<bool>& right) {
-  std::string line;
+  const std::size_t begin = out.size();
   for (std::size_t i = 0; i < row.size(); ++i) {
-    if (i) line += "  ";
-    const std::string pad(widths[i] - width(row[i]), ' ');
-    line += right[i] ? pad + row[i] : row[i] + pad;
+    if (i) out += "  ";
+    const std::size_t pad = widths[i] - width(row[i]);
+    if (right[i]) out.append(pad, ' ');
+    out += row[i];
+    if (!right[i]) out.append(pad, ' ');
   }
-  line.erase(line.find_last_not_of(' ') + 1);
-  out += line + "\n";
+  while (out.size() > begin && out.back() == ' ') out.pop_back();
+  out += '\n';
 }
 
 }  // namespace
@@ -69,6 +71,8 @@ std::string human_ms(std::uint64_t ms) {
 }
 
 std::string printable(std::string_view text) {
+  const auto plain = [](char c) { return (c >= 0x20 && c != 0x7F) || static_cast<unsigned char>(c) > 0xC2; };
+  if (std::all_of(text.begin(), text.end(), plain)) return std::string(text);
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const auto c = static_cast<unsigned char>(text[i]);
@@ -95,6 +99,7 @@ const Json& member(const Json& j, const char* name) {
 std::string cell(const Json& j, const char* name) {
   const Json& v = member(j, name);
   if (v.is_null()) return "-";
+  if (v.is_number_unsigned()) return std::to_string(v.get<std::uint64_t>());
   return printable(v.is_string() ? v.get<std::string>() : print_json(v));
 }
 

@@ -98,6 +98,12 @@ Task<Result<std::uint64_t>> Artefacts::quota_left(std::string tenant) {
   co_return *used >= options_.tenant_quota_bytes ? 0 : options_.tenant_quota_bytes - *used;
 }
 
+Error Artefacts::over_quota(std::string_view tenant) const {
+  return make_error(Code::kResourceExhausted, "quota_exceeded",
+                    "the packages of tenant \"{}\" fill its quota of {} bytes; delete endpoints", tenant,
+                    options_.tenant_quota_bytes);
+}
+
 Task<Artefacts::Hold> Artefacts::hold(std::string package) {
   auto turn = co_await turns_.take(package);
   uploads_.take(package);

@@ -59,6 +59,7 @@ class Artefacts {
   Task<Result<std::string>> accept(PackageStore::Upload& upload, std::string tenant);
   // Room left for the tenant's next package, bytes.
   Task<Result<std::uint64_t>> quota_left(std::string tenant);
+  Error over_quota(std::string_view tenant) const;  // quota_exceeded
 
   // For a deploy under way. Waits while the package is being collected.
   Task<Hold> hold(std::string package);

@@ -176,27 +176,57 @@ void Control::put(const EndpointPtr& e, ServedPtr served) {
   node_->keep(e->live->version);
 }
 
+// What is wrong with the request itself is said before anything is fetched or compiled.
+Result<Control::Draft> Control::draft(std::string tenant, std::string name, std::string_view spec_json) const {
+  MAYFLY_TRY(check_endpoint_name(name));
+  auto settings = settings_from_json(spec_json);
+  if (!settings.ok()) return settings.error();
+  if (deploys_ >= kMaxDeploysAtOnce) {
+    return make_error(Code::kResourceExhausted, "too_many_deploys",
+                      "{} deploys are under way, the limit; try again in a moment", deploys_);
+  }
+  return Draft{std::move(tenant), std::move(name), "", std::move(*settings)};
+}
+
 Task<Result<Deployed>> Control::deploy(std::string tenant, std::string name, std::string package,
                                        std::string spec_json) {
-  if (auto st = check_endpoint_name(name); !st.ok()) co_return st.error();
-  auto settings = settings_from_json(spec_json);
-  if (!settings.ok()) co_return settings.error();
-  if (deploys_ >= kMaxDeploysAtOnce) {
-    co_return make_error(Code::kResourceExhausted, "too_many_deploys",
-                         "{} deploys are under way, the limit; try again in a moment", deploys_);
-  }
+  auto d = draft(std::move(tenant), std::move(name), spec_json);
+  if (!d.ok()) co_return d.error();
+  d->package = std::move(package);
   ++deploys_;
+  auto served = co_await deploy_draft(std::move(*d));
+  --deploys_;
+  co_return served;
+}
+
+Task<Result<Deployed>> Control::deploy_source(std::string tenant, std::string name, std::string source,
+                                              std::string spec_json) {
+  auto d = draft(std::move(tenant), std::move(name), spec_json);
+  if (!d.ok()) co_return d.error();
+  ++deploys_;
+  auto package = co_await fetches_.package_of(d->tenant, std::move(source));
+  Result<Deployed> served = Deployed();
+  if (package.ok()) {
+    d->package = std::move(*package);
+    served = co_await deploy_draft(std::move(*d));
+  } else {
+    served = std::move(package.error());
+  }
+  --deploys_;
+  co_return served;
+}
+
+Task<Result<Deployed>> Control::deploy_draft(Draft d) {
   std::vector<std::string> unused;
-  auto hold = co_await artefacts_.hold(package);
-  auto deployed = co_await deploy_checked(std::move(tenant), std::move(name), package, std::move(*settings), unused);
-  if (!deployed.ok() && is_refusal(deployed.error()))
-    unused.push_back(package);
-  else if (!deployed.ok())
-    artefacts_.keep_for_retry(package);
+  auto hold = co_await artefacts_.hold(d.package);
+  auto served = co_await deploy_checked(d.tenant, d.name, d.package, std::move(d.settings), unused);
+  if (!served.ok() && is_refusal(served.error()))
+    unused.push_back(d.package);
+  else if (!served.ok())
+    artefacts_.keep_for_retry(d.package);
   hold.release();
   co_await artefacts_.collect(std::move(unused));
-  --deploys_;
-  co_return deployed;
+  co_return served;
 }
 
 Task<Result<Deployed>> Control::deploy_checked(std::string tenant, std::string name, std::string package,

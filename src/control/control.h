@@ -15,6 +15,7 @@
 #include "async/turns.h"
 #include "compile/job.h"
 #include "control/artefacts.h"
+#include "control/fetches.h"
 #include "control/options.h"
 #include "control/settings.h"
 #include "node/node.h"
@@ -52,13 +53,14 @@ class Control final : public NodeObserver {
   static constexpr std::uint32_t kKeptVersions = 2;
   static constexpr int kMaxDeploysAtOnce = 4;
   Control(Executor ex, ControlOptions options, Store& store, PackageStore& packages, BlockingPool& blocking,
-          LauncherClient& launcher, Log& log)
+          LauncherClient& launcher, const Fetcher& fetcher, Log& log)
       : executor_(ex),
         options_(std::move(options)),
         store_(store),
         blocking_(blocking),
         log_(log),
-        artefacts_(options_, store, packages, blocking, launcher) {}
+        artefacts_(options_, store, packages, blocking, launcher),
+        fetches_(options_, fetcher, packages, artefacts_, log) {}
   void attach(Node& node) { node_ = &node; }
 
   // Restores the route table; rebuilds artefacts that are missing (another CPU, another runtime version).
@@ -69,6 +71,8 @@ class Control final : public NodeObserver {
   // The versions of an endpoint as stored, oldest first.
   Task<Result<std::vector<VersionRow>>> stored_versions(std::string tenant, std::string name);
   Task<Result<Deployed>> deploy(std::string tenant, std::string name, std::string package, std::string spec_json);
+  // The same of a package that the server fetches first.
+  Task<Result<Deployed>> deploy_source(std::string tenant, std::string name, std::string source, std::string spec_json);
   Task<Status> remove(std::string tenant, std::string name);
   // Room left for the tenant's next package, bytes.
   Task<Result<std::uint64_t>> quota_left(std::string tenant) { return artefacts_.quota_left(std::move(tenant)); }
@@ -76,6 +80,7 @@ class Control final : public NodeObserver {
   Task<Result<std::string>> accept_package(PackageStore::Upload& upload, std::string tenant) {
     return artefacts_.accept(upload, std::move(tenant));
   }
+  Error over_quota(std::string_view tenant) const { return artefacts_.over_quota(tenant); }
   const ControlOptions& options() const { return options_; }
   std::uint64_t changes() const { return changes_; }  // of the route table so far
 
@@ -95,6 +100,12 @@ class Control final : public NodeObserver {
   // → what was measured of it.
   Task<Result<Measures>> try_out(VersionRow row, EndpointSettings settings, CompileReport report);
   Result<ServedPtr> serve(const VersionRow& row, const EndpointSettings& settings, const CompileReport& report);
+  struct Draft {  // of a version
+    std::string tenant, name, package;
+    EndpointSettings settings;
+  };
+  Result<Draft> draft(std::string tenant, std::string name, std::string_view spec_json) const;
+  Task<Result<Deployed>> deploy_draft(Draft draft);
   // `old`: the packages of the versions before it.
   Task<Result<Deployed>> deploy_checked(std::string tenant, std::string name, std::string package,
                                         EndpointSettings settings, std::vector<std::string>& old);
@@ -110,6 +121,7 @@ class Control final : public NodeObserver {
   BlockingPool& blocking_;
   Log& log_;
   Artefacts artefacts_;
+  Fetches fetches_;
   Node* node_ = nullptr;
   std::unordered_map<std::string, EndpointPtr> endpoints_;  // key(tenant, name)
   mutable std::string lookup_;                              // reused, so that a look-up allocates nothing

@@ -200,9 +200,11 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   }
   BodyPolicy policy = policy_of(*c, request.received_ns);
   if (policy.refuse) {
+    if (is_refusal(*policy.refuse)) c->key_use.give_back();
     note_refusal(*c, *policy.refuse, request.received_ns);
     return refuse(std::move(*policy.refuse));
   }
+  policy.caller = c->principal.flow();
   cookie = c;
   return policy;
 }

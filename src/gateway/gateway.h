@@ -88,6 +88,8 @@ class Gateway final : public HttpHandler {
   Task<Ok> repository(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> server_settings(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> shared_memory_page(const Request& rq, RequestContext& c, Response& rs);
+  bool shares_memory(const Request& rq) const { return shared_memory_.enabled() && rq.loopback; }
+  Status may_share(const Request& rq) const;  // memory: shared_memory_unsupported
   void triton_page(RequestContext& c, Response& rs);
   Task<Ok> v1(const Request& rq, RequestContext& c, Response& rs);  // v1/
   Task<Ok> v1_predict(const Request& rq, RequestContext& c, Response& rs);
@@ -101,7 +103,8 @@ class Gateway final : public HttpHandler {
   Status grpc_find_model(std::string_view message, std::uint64_t received_ns, RequestContext& c);
   Task<Ok> grpc_infer(const Request& rq, RequestContext& c, Response& rs);
   Task<Ok> grpc_call(const Request& rq, RequestContext& c, Response& rs);
-  Status grpc_page(std::string_view message, RequestContext& c, std::string& out);
+  Status grpc_page(const Request& rq, std::string_view message, RequestContext& c, std::string& out);
+  Status grpc_shared_memory(const Request& rq, std::string_view message, RequestContext& c, std::string& out);
   Status grpc_model_page(std::string_view message, RequestContext& c, std::string& out);
   Result<grpc::Serving> grpc_health(std::string_view service, const Principal& principal) const;
   Task<Ok> grpc_watch(const Request& rq, RequestContext& c, Response& rs);  // grpc_streams.cc

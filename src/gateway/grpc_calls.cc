@@ -18,10 +18,9 @@ std::uint64_t later(std::uint64_t from_ns, std::uint64_t by_ns) {
   return by_ns > ~from_ns ? ~std::uint64_t{0} : from_ns + by_ns;
 }
 
-Error unsupported_memory(grpc::Rpc rpc) {
-  return make_error(Code::kUnimplemented, "shared_memory_unsupported",
-                    "this server maps no {} shared memory for gRPC clients; send tensors in raw_input_contents",
-                    rpc == grpc::Rpc::kCudaSharedMemory ? "CUDA" : "system");
+Error no_cuda() {
+  return make_error(Code::kUnimplemented, "not_supported",
+                    "CUDA shared memory is not supported: models run on processors");
 }
 
 }  // namespace
@@ -36,6 +35,7 @@ BodyPolicy Gateway::grpc_on_head(const Request& request, void*& cookie) {
     return p;
   }
   name_request(*request.head, *c);
+  p.caller = c->principal.flow();
   cookie = c;
   const grpc::MethodInfo& method = *c->grpc.method;
   c->deadline_ns = c->grpc.timeout_ns ? later(request.received_ns, *c->grpc.timeout_ns) : 0;
@@ -92,7 +92,6 @@ std::uint64_t Gateway::largest_grpc_message() {
 Status Gateway::grpc_find_model(std::string_view message, std::uint64_t received_ns, RequestContext& c) {
   c.endpoint.reset();
   c.served.reset();
-  c.phases = {};
   MAYFLY_TRY(scan_infer_grpc(message, c.grpc.infer));
   c.name.assign(c.grpc.infer.model_name);
   MAYFLY_TRY(find_endpoint(c, c.grpc.infer.model_version));
@@ -112,6 +111,8 @@ Task<Ok> Gateway::grpc_infer(const Request& rq, RequestContext& c, Response& rs)
   Status found = message.ok() ? grpc_find_model(*message, rq.received_ns, c) : std::move(message.error());
   if (!found.ok()) co_return grpc::render_error(found.error(), rs), Ok{};
   const Version& v = *c.served->version;
+  const CallerRegions regions(shared_memory_, c.principal.tenant);
+  c.infer.shared_memory = shares_memory(rq) ? &regions : nullptr;
   auto fill = [&](Lease& lease) -> Status {
     InputArea area = lease.area();
     return parse_infer_grpc(c.grpc.infer, v.signature, c.slot_request, area, c.infer);
@@ -124,6 +125,7 @@ Task<Ok> Gateway::grpc_infer(const Request& rq, RequestContext& c, Response& rs)
     return Ok{};
   };
   const Status status = co_await predict(c, rs, fill, print);
+  c.infer.shared_memory = nullptr;
   finish_predict(rq, c, rs, status);
   if (!status.ok()) co_return Ok{};
   if (c.grpc.gzip_answers) rs.headers += "grpc-encoding: gzip\r\n";
@@ -146,7 +148,8 @@ Task<Ok> Gateway::grpc_call(const Request& rq, RequestContext& c, Response& rs) 
   auto message = grpc::only_message(rq.body, c.grpc.encoding, kSmallMessage, c.grpc.inflated);
   if (!message.ok()) co_return grpc::render_error(message.error(), rs), Ok{};
   const std::size_t at = grpc::open_frame(rs.body);
-  if (Status page = grpc_page(*message, c, rs.body); !page.ok()) co_return grpc::render_error(page.error(), rs), Ok{};
+  if (Status page = grpc_page(rq, *message, c, rs.body); !page.ok())
+    co_return grpc::render_error(page.error(), rs), Ok{};
   grpc::close_frame(rs.body, at, c.grpc.gzip_answers);
   if (c.grpc.gzip_answers) rs.headers += "grpc-encoding: gzip\r\n";
   rs.trailers = grpc::kOkTrailers;
@@ -154,23 +157,35 @@ Task<Ok> Gateway::grpc_call(const Request& rq, RequestContext& c, Response& rs) 
 }
 
 // The answers that need no model, or all of them.
-Status Gateway::grpc_page(std::string_view message, RequestContext& c, std::string& out) {
+Status Gateway::grpc_page(const Request& rq, std::string_view message, RequestContext& c, std::string& out) {
   switch (c.grpc.method->rpc) {
     case grpc::Rpc::kServerLive:
       return grpc::print_flag(true, out), Ok{};
     case grpc::Rpc::kServerReady:
       return grpc::print_flag(ready_, out), Ok{};
     case grpc::Rpc::kServerMetadata:
-      return grpc::print_server_metadata(options_.version, out), Ok{};
+      return grpc::print_server_metadata(
+                 options_.version, shared_memory_.enabled() ? grpc::SharesMemory::kYes : grpc::SharesMemory::kNo, out),
+             Ok{};
     case grpc::Rpc::kRepositoryIndex:
       return grpc::print_repository_index(control_.list(c.principal.tenant), out), Ok{};
-    case grpc::Rpc::kSystemSharedMemory:
+    case grpc::Rpc::kSharedMemoryStatus:
+    case grpc::Rpc::kSharedMemoryRegister:
+    case grpc::Rpc::kSharedMemoryUnregister:
+      return grpc_shared_memory(rq, message, c, out);
     case grpc::Rpc::kCudaSharedMemory:
-      return unsupported_memory(c.grpc.method->rpc);
+      return no_cuda();
     case grpc::Rpc::kTraceSetting:
       return grpc::print_trace_settings(message, out);
-    case grpc::Rpc::kLogSettings:
-      return grpc::print_log_settings(message, out);
+    case grpc::Rpc::kLogSettings: {
+      auto info = grpc::read_log_settings(message);
+      if (!info.ok()) return std::move(info.error());
+      if (*info) {
+        MAYFLY_TRY(KeyRing::require(c.principal, kAdmin));
+        log_.write_requests(**info);
+      }
+      return grpc::print_log_settings(log_.writes_requests(), out), Ok{};
+    }
     case grpc::Rpc::kHealthCheck: {
       auto service = grpc::read_health_service(message);
       if (!service.ok()) return std::move(service.error());
@@ -182,6 +197,25 @@ Status Gateway::grpc_page(std::string_view message, RequestContext& c, std::stri
     default:
       return grpc_model_page(message, c, out);
   }
+}
+
+Status Gateway::grpc_shared_memory(const Request& rq, std::string_view message, RequestContext& c, std::string& out) {
+  MAYFLY_TRY(may_share(rq));
+  auto asked = grpc::read_region(message);
+  if (!asked.ok()) return std::move(asked.error());
+  const std::string& tenant = c.principal.tenant;
+  if (c.grpc.method->rpc == grpc::Rpc::kSharedMemoryRegister)
+    return shared_memory_.add(tenant, asked->name, asked->key, asked->offset, asked->bytes);
+  if (c.grpc.method->rpc == grpc::Rpc::kSharedMemoryUnregister) {
+    if (!asked->name.empty()) return shared_memory_.remove(tenant, asked->name);
+    return shared_memory_.remove_all(tenant), Ok{};
+  }
+  const std::size_t before = out.size();
+  for (const auto& [name, r] : shared_memory_.of(tenant)) {
+    if (asked->name.empty() || asked->name == name) grpc::append_region({name, r.key, r.offset, r.bytes}, out);
+  }
+  if (!asked->name.empty() && out.size() == before) return no_such_region(asked->name);
+  return Ok{};
 }
 
 Status Gateway::grpc_model_page(std::string_view message, RequestContext& c, std::string& out) {

@@ -83,9 +83,12 @@ Task<Ok> Gateway::grpc_answer_in_stream(const Request& rq, RequestContext& c, st
   one.body.swap(frame);
   one.body.clear();
   const std::size_t at = grpc::open_frame(one.body);
+  c.phases = {};  // of this message
   Status status = grpc_find_model(rq.body, rq.received_ns, c);
   if (status.ok()) {
     const Version& v = *c.served->version;
+    const CallerRegions regions(shared_memory_, c.principal.tenant);
+    c.infer.shared_memory = shares_memory(rq) ? &regions : nullptr;
     auto fill = [&](Lease& lease) -> Status {
       InputArea area = lease.area();
       return parse_infer_grpc(c.grpc.infer, v.signature, c.slot_request, area, c.infer);
@@ -97,6 +100,7 @@ Task<Ok> Gateway::grpc_answer_in_stream(const Request& rq, RequestContext& c, st
                               FinalMark::kFinal);
     };
     status = co_await predict(c, one, fill, print);
+    c.infer.shared_memory = nullptr;
     finish_predict(rq, c, one, status);
     c.key_use.end(now_ns());  // between two messages a stream takes nothing of its key
   }

@@ -87,7 +87,8 @@ struct Request {
 struct BodyPolicy {
   std::uint64_t max_bytes = 0;
   bool streaming = false;
-  bool may_pause = false;  // HTTP/2, streaming: the client may send nothing for long (a gRPC stream): no body_timeout
+  bool may_pause = false;    // HTTP/2, streaming: the client may send nothing for long (a gRPC stream): no body_timeout
+  std::uint64_t caller = 0;  // whose budget the body is in: the number of a key; 0: that of the peer's address
   std::uint64_t deadline_ns = 0;  // CLOCK_MONOTONIC: the body is whole by then, or deadline_exceeded; 0: none
   std::optional<Error> refuse;    // answer this at once, without reading the body (401, 404, 413 …)
   std::string refuse_headers;     // of that answer: extra complete lines, as in Response

@@ -86,8 +86,9 @@ constexpr std::string_view kRequestBodies = R"json("requestBodies":{
   "byte_size":{"type":"integer","minimum":1}}}}}},
 "Any":{"required":false,"content":{"application/json":{"schema":{}}}},
 "Bytes":{"required":true,"content":{"application/octet-stream":{"schema":{"type":"string","format":"binary"}}}},
-"Deploy":{"required":true,"content":{"application/json":{"schema":{"type":"object","required":["package"],"properties":{
-  "package":{"type":"string","description":"a digest that POST /admin/v1/packages answered"},"spec":{"type":"object"}}}}}},
+"Deploy":{"required":true,"content":{"application/json":{"schema":{"type":"object","description":"one of package and source","properties":{
+  "package":{"type":"string","description":"a digest that POST /admin/v1/packages answered"},
+  "source":{"type":"string","description":"https://, s3:// or oci:// address that the server reads"},"spec":{"type":"object"}}}}}},
 "NewKey":{"required":true,"content":{"application/json":{"schema":{"type":"object","required":["name","scopes"],"properties":{
   "name":{"type":"string","minLength":1,"maxLength":100},
   "scopes":{"type":"array","minItems":1,"items":{"type":"string","enum":["invoke","deploy","admin"]}},

@@ -1,5 +1,7 @@
 // The way of one prediction through the node, shared by the dialects. Included by the dialects' .cc files only.
 #pragma once
+#include <algorithm>
+
 #include "gateway/gateway.h"
 
 namespace mayfly {
@@ -14,6 +16,20 @@ inline Ask ask_of(const RequestContext& c) {
   return ask;
 }
 
+// What a request took of the run that answered it, by its rows.
+inline std::uint64_t share_of_run(const RequestContext& c, std::uint32_t rows_of_run) {
+  const SlotRequest& rq = c.slot_request;
+  const bool joins = c.served->version->batch && rq.input_count > 0 && rq.inputs[0].rank > 0;
+  if (!joins || rows_of_run == 0) return c.slot_result.run_ns;
+  const auto rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(rq.inputs[0].dims[0]), rows_of_run);
+  return c.slot_result.run_ns / rows_of_run * rows;
+}
+
+// The node was too busy: nothing was done, and so the request does not count against the rate of its key.
+inline bool is_refusal(const Error& e) {
+  return e.reason == "queue_full" || e.reason == "deadline_unreachable" || e.reason == "node_full";
+}
+
 template <typename Fill, typename Print>
 Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print& print) {
   constexpr int kAttempts = 2;  // a request that kills its instance shall not kill many
@@ -24,7 +40,10 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
   const std::uint64_t asked = now_ns();
   for (int attempt = 0; attempt < kAttempts;) {
     auto lease = co_await node_.acquire(c.served->version, ask);
-    if (!lease.ok()) co_return lease.error();
+    if (!lease.ok()) {
+      if (is_refusal(lease.error())) c.key_use.give_back();
+      co_return lease.error();
+    }
     const std::uint64_t granted = now_ns();
     c.phases.queue = granted - asked;
     Status filled = fill(*lease);
@@ -39,6 +58,11 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
     }
     const std::uint64_t parsed = now_ns();
     c.phases.parse = parsed - granted;
+    if (parsed >= c.deadline_ns) {  // the body may have named a nearer one than was known before
+      lease->discard_input();
+      co_return make_error(Code::kDeadlineExceeded, "deadline_exceeded",
+                           "the time of the request had passed when its tensors were read, before it could run");
+    }
     CallOutcome outcome = co_await lease->run(c.slot_request, c.slot_result, c.deadline_ns, c.cancel);
     ask.may_join = false;         // whatever went wrong, alone it harms no neighbour and no neighbour harms it
     if (outcome.apart) continue;  // comes at most once
@@ -51,6 +75,8 @@ Task<Status> Gateway::predict(RequestContext& c, Response& rs, Fill& fill, Print
       continue;
     }
     if (!outcome.status.ok()) co_return outcome.status.error();
+    if (lease->charged_ns() != 0)
+      node_.settle(*c.served->version, ask.flow, lease->charged_ns(), share_of_run(c, outcome.rows));
     const std::uint64_t answered = now_ns();
     if (outcome.first) c.endpoint->metrics.rows.add(outcome.rows);
     c.phases.queue += outcome.waited_ns;

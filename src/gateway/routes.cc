@@ -144,7 +144,7 @@ constexpr RouteSpec kRoutes[] = {
     {"DELETE", "/admin/v1/endpoints/{name}", kEndpointDelete, kAdmin, kModel, kDeploy, "Delete an endpoint", "",
      "Deleted"},
     {"POST", "/admin/v1/endpoints/{name}/versions", kVersions, kAdmin, kNothing, kDeploy,
-     "Deploy a package as the next version: {package, spec}", "Deploy", "Deployed"},
+     "Deploy a package, or what a source holds, as the next version: {package or source, spec}", "Deploy", "Deployed"},
     {kRead, "/admin/v1/endpoints/{name}/logs", kEndpointLogs, kAdmin, kModel, kDeploy, "Latest log lines; ?tail=N", "",
      "LogLines"},
     {kRead, "/admin/v1/endpoints/{name}/explain", kEndpointExplain, kAdmin, kModel, kDeploy,

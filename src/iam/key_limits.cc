@@ -78,6 +78,10 @@ void KeyUse::end(std::uint64_t now_ns) {
   release();
 }
 
+void KeyUse::give_back() {
+  if (key_ != nullptr) key_->rate.give_back();
+}
+
 void KeyUse::release() {
   if (key_ != nullptr) --key_->under_way;
   key_ = nullptr;

@@ -42,6 +42,8 @@ class KeyUse {
   static Result<KeyUse> begin(KeyState* key, std::uint64_t now_ns);
   bool timed() const { return since_ns_ != 0; }  // end() uses the time that it is given
   void end(std::uint64_t now_ns);
+  // What it took of the key's rate; for a request that nothing was done for. Once.
+  void give_back();
 
  private:
   explicit KeyUse(KeyState* key, std::uint64_t since_ns) : key_(key), since_ns_(since_ns) {}

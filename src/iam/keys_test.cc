@@ -151,6 +151,20 @@ TEST(KeyUse, RequestsUnderWayAreCountedUntilTheyEnd) {
   EXPECT_EQ(key->under_way, 1U);
 }
 
+TEST(KeyUse, WhatWasNotDoneDoesNotCountAgainstTheRate) {
+  KeyRing ring(false);
+  KeyState* key = state(ring, add(ring, {.rate = 1, .burst = 1}));
+  for (int i = 0; i < 5; ++i) {
+    auto use = KeyUse::begin(key, kSecond);
+    ASSERT_TRUE(use.ok());
+    use->give_back();
+  }
+  EXPECT_TRUE(KeyUse::begin(key, kSecond).ok());
+  EXPECT_FALSE(KeyUse::begin(key, kSecond).ok());
+  KeyUse().give_back();
+  EXPECT_EQ(key->under_way, 0U);
+}
+
 TEST(KeyUse, LimitsChangeUnderRequests) {
   KeyRing ring(false);
   const Made made = add(ring);

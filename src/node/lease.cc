@@ -56,6 +56,7 @@ Lease& Lease::operator=(Lease&& o) noexcept {
   start_ = o.start_;
   abandoned_ = o.abandoned_;
   bytes_used_ = o.bytes_used_;
+  charged_ns_ = o.charged_ns_;
   return *this;
 }
 

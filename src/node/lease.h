@@ -34,6 +34,9 @@ class Lease {
                         CancelSignal* cancel);
   // The input region was written, and the request will not run: its pages go back.
   void discard_input() { bytes_used_ = ~0ULL; }
+  // What the queue charged its flow for it, as predicted; 0: it did not wait.
+  std::uint64_t charged_ns() const { return charged_ns_; }
+  void charge(std::uint64_t ns) { charged_ns_ = ns; }
 
  private:
   static constexpr std::uint32_t kNoSlot = ~0U;
@@ -51,6 +54,7 @@ class Lease {
   bool may_join_ = false;
   StartKind start_ = StartKind::kWarm;
   bool abandoned_ = false;  // the slot still runs, for nobody
+  std::uint64_t charged_ns_ = 0;
   std::uint64_t bytes_used_ = 0;
 };
 

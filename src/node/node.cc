@@ -63,6 +63,10 @@ Status Node::admit(const VersionPtr& version, const Ask& ask, std::uint64_t now)
   return it == pools_.end() ? Status(Ok{}) : it->second->admit(ask, now);
 }
 
+void Node::settle(const Version& version, std::uint64_t flow, std::uint64_t charged_ns, std::uint64_t actual_ns) {
+  if (auto it = pools_.find(&version); it != pools_.end()) it->second->settle(flow, charged_ns, actual_ns);
+}
+
 void Node::wake(const VersionPtr& version, std::uint32_t instances) {
   if (closing_) return;
   pool(version).wake(instances);

@@ -32,6 +32,7 @@ class Node final : public PoolHost {
       : executor_(ex), launcher_(launcher), observer_(observer), memory_budget_(memory_budget), timer_(ex) {}
   Task<Result<Lease>> acquire(VersionPtr version, Ask ask);
   Status admit(const VersionPtr& version, const Ask& ask, std::uint64_t now);  // see Pool
+  void settle(const Version& version, std::uint64_t flow, std::uint64_t charged_ns, std::uint64_t actual_ns);
   // The head of a request has named it, or somebody says that requests will come.
   void wake(const VersionPtr& version, std::uint32_t instances = 1);
   void keep(const VersionPtr& version);          // from now on what its owner wants held is held

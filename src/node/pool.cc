@@ -187,10 +187,13 @@ void Pool::serve_waiters() {
     const auto next = queue_.pop(now_ns());
     if (next.entry == nullptr) return;
     auto* w = static_cast<Waiter*>(next.entry);
-    if (next.expired)
+    if (next.expired) {
       w->granted.set(too_late());
-    else
-      w->granted.set(Lease(place->shared_from_this(), joins(w->may_join)));
+      continue;
+    }
+    Lease lease(place->shared_from_this(), joins(w->may_join));
+    lease.charge(w->cost_ns);
+    w->granted.set(std::move(lease));
   }
 }
 

@@ -48,6 +48,10 @@ class Pool final : public InstanceOwner {
   Status admit(const Ask& ask, std::uint64_t now);
   // The errors of admit(), and instance_failed, node_full, cancelled.
   Task<Result<Lease>> acquire(Ask ask);
+  // The run of a request that waited, of `flow`, took `actual_ns` and not what its lease was charged.
+  void settle(std::uint64_t flow, std::uint64_t charged_ns, std::uint64_t actual_ns) {
+    queue_.settle(flow, charged_ns, actual_ns);
+  }
   void wake(std::uint32_t instances = 1);  // at least so many warm ones, as far as `max` goes, without waiting
   void tick(std::uint64_t now);            // deadlines, hangs, what is idle, what is held
   void keep();                             // the version is live: what its owner wants held is in force

@@ -16,6 +16,8 @@ class RateLimit {
   bool limits() const { return interval_ns_ != 0; }
   // 0: taken. Otherwise nothing was, and something will be free after that many nanoseconds.
   std::uint64_t try_take(std::uint64_t now_ns);
+  // What the last try_take() took.
+  void give_back() { due_ns_ -= due_ns_ < interval_ns_ ? due_ns_ : interval_ns_; }
   // The limit that follows this one when its numbers change: what was used of the burst stays used.
   RateLimit changed(double per_second, std::uint32_t burst, std::uint64_t now_ns) const;
 

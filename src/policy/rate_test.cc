@@ -79,6 +79,19 @@ TEST(RateLimit, NeverPassesMoreThanBurstAndRate) {
   }
 }
 
+TEST(RateLimit, WhatIsGivenBackCanBeTakenAgainButNoMore) {
+  RateLimit limit(1, 2);
+  EXPECT_EQ(limit.try_take(kSecond), 0U);
+  EXPECT_EQ(limit.try_take(kSecond), 0U);
+  limit.give_back();
+  EXPECT_EQ(limit.try_take(kSecond), 0U);
+  EXPECT_NE(limit.try_take(kSecond), 0U);
+  for (int i = 0; i < 5; ++i) limit.give_back();
+  EXPECT_EQ(limit.try_take(9 * kSecond), 0U);
+  EXPECT_EQ(limit.try_take(9 * kSecond), 0U);
+  EXPECT_NE(limit.try_take(9 * kSecond), 0U);
+}
+
 TEST(RateLimit, AChangeGivesNoFreshBurstAndNoEndlessWait) {
   RateLimit slow(0.001, 2);
   slow.try_take(0);

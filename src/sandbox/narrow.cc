@@ -203,7 +203,18 @@ Status keep_only_sandbox_capabilities() {
   return Ok{};
 }
 
-Status confine_server(const char* data_dir, std::uint32_t uid, std::span<const ReadOnlyFolder> folders) {
+// A file of the server's new root.
+Status place(const SmallFile& file) {
+  const std::string to = kRootAt + file.path;
+  Fd out(open(to.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444));
+  const std::string& text = file.content;
+  if (!out.valid() || write(out.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return errno_error(errno, fmt::format("write {}", to));
+  return Ok{};
+}
+
+Status confine_server(const char* data_dir, std::uint32_t uid, std::span<const ReadOnlyFolder> folders,
+                      std::span<const SmallFile> files) {
   MAYFLY_TRY(own_mounts());  // first: a mount can be bound only within its own namespace
   Fd data(open(data_dir, O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!data.valid()) return errno_error(errno, fmt::format("open the data folder {}", data_dir));
@@ -212,8 +223,8 @@ Status confine_server(const char* data_dir, std::uint32_t uid, std::span<const R
     opened.emplace_back(open(f.from.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!opened.back().valid()) return errno_error(errno, fmt::format("open the folder {}", f.from));
   }
-  MAYFLY_TRY(begin_root(kRootAt, "size=64k,mode=0755,nr_inodes=32"));
-  for (const char* dir : {"/tmp/data", "/tmp/proc", "/tmp/cgroup", "/tmp/dev", "/tmp/tmp"}) {
+  MAYFLY_TRY(begin_root(kRootAt, "size=256k,mode=0755,nr_inodes=48"));
+  for (const char* dir : {"/tmp/data", "/tmp/proc", "/tmp/cgroup", "/tmp/dev", "/tmp/tmp", "/tmp/etc"}) {
     if (mkdir(dir, 0755) != 0) return errno_error(errno, fmt::format("make {}", dir));
   }
   MAYFLY_TRY(bind(fmt::format("/proc/self/fd/{}", data.get()).c_str(), "/tmp/data", MS_NOSUID | MS_NODEV | MS_NOEXEC));
@@ -230,6 +241,7 @@ Status confine_server(const char* data_dir, std::uint32_t uid, std::span<const R
     MAYFLY_TRY(bind(fmt::format("/proc/self/fd/{}", opened[i].get()).c_str(), to.c_str(),
                     MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC));
   }
+  for (const SmallFile& file : files) MAYFLY_TRY(place(file));
   MAYFLY_TRY(finish_root(kRootAt));
   drop_bounding_set(0);
   if (!become(uid)) return errno_error(errno, fmt::format("become uid {}", uid));

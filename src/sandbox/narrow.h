@@ -38,9 +38,16 @@ struct ReadOnlyFolder {
   std::string to;    // below the new root, as "/tls-cert"
 };
 
+struct SmallFile {   // put into the new root as it is now
+  std::string path;  // below it, as "/etc/hosts"
+  std::string content;
+};
+
 // The server's: a root that holds its data folder at /data, the cgroup tree read-only, /dev/null, /proc, and `folders`,
-// read-only too: what is renamed into them later is seen, what their links point to outside is not. Then `uid` without
+// read-only too: what is renamed into them later is seen, what their links point to outside is not; and `files` below
+// /etc. Then `uid` without
 // any capability. Returns with no_new_privs set.
-Status confine_server(const char* data_dir, std::uint32_t uid, std::span<const ReadOnlyFolder> folders = {});
+Status confine_server(const char* data_dir, std::uint32_t uid, std::span<const ReadOnlyFolder> folders = {},
+                      std::span<const SmallFile> files = {});
 
 }  // namespace mayfly

@@ -122,6 +122,11 @@ class FileUpload final : public PackageStore::Upload {
   }
 
   std::uint64_t bytes() const override { return bytes_; }
+  int file() const override { return file_.get(); }
+  void arrived(std::string digest, std::uint64_t bytes) override {
+    digest_ = std::move(digest);
+    bytes_ = bytes;
+  }
 
  private:
   Status append(std::span<const char> bytes) {
@@ -180,7 +185,7 @@ class FilePackageStore final : public PackageStore {
 
   Result<std::unique_ptr<Upload>> begin(std::uint64_t max_bytes) override {
     std::string temp = fmt::format("{}/tmp/{}", dir_, random_token(22));
-    Fd file(::open(temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    Fd file(::open(temp.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!file.valid()) return file_error(errno, "create " + temp);
     return std::unique_ptr<Upload>(std::make_unique<FileUpload>(dir_, std::move(temp), std::move(file), max_bytes));
   }

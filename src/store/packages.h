@@ -23,6 +23,10 @@ class PackageStore {
     virtual std::string digest() = 0;          // of what was written, 64 hex digits; nothing may be written after it
     virtual Result<std::string> finish() = 0;  // digest; idempotent for content already there
     virtual std::uint64_t bytes() const = 0;
+    // For bytes that come out of order: the empty file, open for reading and writing, in place of write(). Whoever has
+    // filled it says with arrived() what is in it; it is theirs to have hashed it.
+    virtual int file() const = 0;
+    virtual void arrived(std::string digest, std::uint64_t bytes) = 0;
   };
   virtual ~PackageStore() = default;
   virtual Result<std::unique_ptr<Upload>> begin(std::uint64_t max_bytes) = 0;

@@ -4,13 +4,16 @@
 // bytes after it (the padding that JSON parsers want): so there are no bounds checks. They accept JSON's grammar only
 // (RFC 8259, section 6: no leading zeros, no leading '+', digits on both sides of the point).
 // Method: up to 19 digits into a 64-bit integer, eight at a time; then Clinger's fast path ("How to read floating
-// point numbers accurately", 1990) where the integer and the power of ten are exact, else std::from_chars.
+// point numbers accurately", 1990) where the integer and the power of ten are exact, else std::from_chars. read_plain()
+// does all of it at once for the common forms, and most of what a large JSON tensor costs is this function.
 #pragma once
 #include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 namespace mayfly {
 
@@ -75,6 +78,61 @@ inline constexpr double kPowers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1
 
 inline double scale(double w, std::int64_t e) { return e < 0 ? w / kPowers[-e] : w * kPowers[e]; }
 
+// The float nearest to ±digits * 10^exponent, exponent in [-22, 22]; false where this can't tell.
+inline bool nearest_float(std::uint64_t digits, std::int64_t exponent, bool negative, float& out) {
+  // At most two roundings, each half a unit of binary64: v is within 2 units of the true value. So v rounds to the
+  // same float unless it lies that near the middle between two floats (low 29 bits 1000…0).
+  const double v = scale(static_cast<double>(digits), exponent);
+  const auto low = static_cast<std::int64_t>(std::bit_cast<std::uint64_t>(v) & ((1ULL << 29) - 1));
+  const std::int64_t from_middle = low - (1LL << 28);
+  const bool normal = (v >= 0x1p-126 && v < 0x1p127) || digits == 0;
+  out = static_cast<float>(negative ? -v : v);
+  return normal && (from_middle > 4 || from_middle < -4);
+}
+
+// The digits at p, eight at most: how many, and their value. One multiplication for any number of them: numbers of
+// changing length cost no mispredicted branch.
+inline std::uint32_t take_digits(const char* p, std::uint64_t& value) {
+  std::uint64_t v = 0;
+  std::memcpy(&v, p, 8);
+  v ^= 0x3030303030303030ULL;
+  const std::uint64_t others = ((v + 0x7676767676767676ULL) | v) & 0x8080808080808080ULL;
+  if (others == 0) {
+    value = eight_digit_value(p);
+    return 8;
+  }
+  const auto n = static_cast<std::uint32_t>(std::countr_zero(others)) / 8;
+  v = v << 8 << (56 - 8 * n);  // what follows the digits goes, zeros come before them
+  v = v * 2561 >> 8;
+  v = (v & 0x00FF00FF00FF00FFULL) * 6553601 >> 16;
+  value = (v & 0x0000FFFF0000FFFFULL) * 42949672960001ULL >> 32;
+  return n;
+}
+
+inline constexpr std::uint64_t kDigitPowers[] = {1, 10, 100, 1000, 10'000, 100'000, 1'000'000, 10'000'000, 100'000'000};
+// What can still take so many digits and stay below 10^19.
+inline constexpr std::uint64_t kRoomForDigits[] = {10'000'000'000'000'000'000ULL,
+                                                   1'000'000'000'000'000'000,
+                                                   100'000'000'000'000'000,
+                                                   10'000'000'000'000'000,
+                                                   1'000'000'000'000'000,
+                                                   100'000'000'000'000,
+                                                   10'000'000'000'000,
+                                                   1'000'000'000'000,
+                                                   100'000'000'000};
+
+// Appends the digits at p to `digits`; null where that passes 10^19.
+inline const char* take_fraction(const char* p, std::uint64_t& digits) {
+  for (;;) {
+    std::uint64_t part = 0;
+    const std::uint32_t n = take_digits(p, part);
+    if (digits >= kRoomForDigits[n]) return nullptr;
+    digits = digits * kDigitPowers[n] + part;
+    p += n;
+    if (n < 8) return p;
+  }
+}
+
 template <typename T>
 NumberError slow_float(const Decimal& d, T& out) {
   const auto r = std::from_chars(d.begin, d.end, out);
@@ -130,20 +188,9 @@ inline NumberError to_double(const Decimal& d, double& out) {
 
 inline NumberError to_float(const Decimal& d, float& out) {
   if (d.end == nullptr) return NumberError::kSyntax;
-  if (d.exact() && d.digits == 0) {
-    out = d.negative ? -0.0F : 0.0F;
+  if (d.exact() && d.exponent >= -22 && d.exponent <= 22 &&
+      number_internal::nearest_float(d.digits, d.exponent, d.negative, out)) {
     return NumberError::kNone;
-  }
-  if (d.exact() && d.exponent >= -22 && d.exponent <= 22) {
-    // At most two roundings, each half a unit of binary64: v is within 2 units of the true value. So v rounds to the
-    // same float unless it lies that near the middle between two floats (low 29 bits 1000…0).
-    const double v = number_internal::scale(static_cast<double>(d.digits), d.exponent);
-    const auto low = static_cast<std::int64_t>(std::bit_cast<std::uint64_t>(v) & ((1ULL << 29) - 1));
-    const std::int64_t from_middle = low - (1LL << 28);
-    if ((from_middle > 4 || from_middle < -4) && v >= 0x1p-126 && v < 0x1p127) {
-      out = d.negative ? -static_cast<float>(v) : static_cast<float>(v);
-      return NumberError::kNone;
-    }
   }
   return number_internal::slow_float(d, out);
 }
@@ -160,6 +207,46 @@ NumberError to_integer(const Decimal& d, T& out) {
     return NumberError::kNone;
   }
   return NumberError::kRange;
+}
+
+// Reads a number as most are written: no exponent, up to 8 digits before the point and 22 after it, 19 of them
+// significant. The first character after it; null where it is written otherwise, is no number, is out of range or does
+// not round at once: then read_decimal() and the functions above say what it is.
+template <typename T>
+[[gnu::always_inline]] inline const char* read_plain(const char* p, T& out) {
+  using namespace number_internal;
+  const bool negative = *p == '-';
+  p += negative ? 1 : 0;
+  if (!is_digit(*p)) return nullptr;
+  std::uint64_t digits = static_cast<std::uint64_t>(*p - '0');
+  if (!is_digit(p[1])) {
+    ++p;
+  } else {
+    if (digits == 0) return nullptr;
+    p += take_digits(p, digits);
+  }
+  std::int64_t exponent = 0;
+  if constexpr (std::is_floating_point_v<T>) {
+    if (*p == '.') {
+      const char* const fraction = p + 1;
+      p = take_fraction(fraction, digits);
+      if (p == nullptr || p == fraction) return nullptr;
+      exponent = fraction - p;
+      if (exponent < -22) return nullptr;
+    }
+  }
+  if (is_digit(*p) || *p == '.' || *p == 'e' || *p == 'E') return nullptr;
+  if constexpr (std::is_same_v<T, float>) {
+    return nearest_float(digits, exponent, negative, out) ? p : nullptr;
+  } else if constexpr (std::is_same_v<T, double>) {
+    const double v = scale(static_cast<double>(digits), exponent);
+    out = negative ? -v : v;
+    return digits <= (1ULL << 53) ? p : nullptr;
+  } else {
+    const auto v = negative ? -static_cast<std::int64_t>(digits) : static_cast<std::int64_t>(digits);
+    out = static_cast<T>(v);
+    return std::in_range<T>(v) ? p : nullptr;
+  }
 }
 
 }  // namespace mayfly

@@ -168,6 +168,11 @@ void expect_as_from_chars(const std::string& text) {
   } else if (e == NumberError::kNone) {
     ASSERT_EQ(got, T{0}) << text;  // underflow
   }
+  T plain{};
+  if (const char* end = read_plain(p.data(), plain)) {
+    ASSERT_EQ(end, d.end) << text;
+    ASSERT_EQ(std::memcmp(&want, &plain, sizeof(T)), 0) << text << " want " << want << " got " << plain;
+  }
 }
 
 // Texts near the places where rounding is decided: printed floats, doubles, and middles of neighbouring floats ± a
@@ -176,9 +181,13 @@ TEST(NumberText, EqualsFromChars) {
   std::mt19937_64 rng(test_seed());
   for (int i = 0; i < 100'000; ++i) {
     std::string text;
-    switch (rng() % 5) {
+    switch (rng() % 6) {
       case 0:
         text = fmt::format("{}", std::bit_cast<float>(static_cast<std::uint32_t>(rng())));
+        break;
+      case 5:  // as many digits as they come, around all limits of read_plain()
+        text = fmt::format("{}{}", rng() % 2 == 0 ? "-" : "", rng() >> (rng() % 64));
+        if (rng() % 2 == 0) text += fmt::format(".{}{}", std::string(rng() % 12, '0'), rng() >> (rng() % 64));
         break;
       case 1:
         text = fmt::format("{}", std::bit_cast<double>(rng()));
@@ -206,6 +215,38 @@ TEST(NumberText, EqualsFromChars) {
     expect_as_from_chars<float>(t);
     expect_as_from_chars<double>(t);
   }
+}
+
+// The forms that most numbers have are read at once, the others are left.
+TEST(NumberText, Plain) {
+  const auto plain = []<typename T>(const char* t, T want) {
+    const std::string p = padded(t);
+    T got{};
+    const char* const end = read_plain(p.data(), got);
+    EXPECT_TRUE(end == p.data() + std::strlen(t)) << t;
+    EXPECT_EQ(got, want) << t;
+  };
+  plain("-0.9921875", -0.9921875F);
+  plain("0.12345678806304932", 0.12345678806304932F);
+  plain("0.0001234567880630493", 0.0001234567880630493F);
+  plain("12345678", 12345678.0);
+  plain("255", std::uint8_t{255});
+  plain("-128", std::int8_t{-128});
+  plain("-12345678", std::int64_t{-12345678});
+  const auto left = []<typename T>(const char* t, T v) {
+    const std::string p = padded(t);
+    EXPECT_EQ(read_plain(p.data(), v), nullptr) << t;
+  };
+  for (const char* t : {"", "-", "+1", "01", "-01", ".5", "1.", "-1.", "1.e3", "1e5", "1E5", "0e1", "NaN", "Infinity",
+                        "x", "123456789", "1.23456789012345678901", "0.00000000000000000000001", "1.2.3"}) {
+    left(t, 0.0F);
+    left(t, 0.0);
+    left(t, 0);
+  }
+  left("1.0", 0);
+  left("256", std::uint8_t{0});
+  left("-1", std::uint64_t{0});
+  left("0.9999999999999999", 0.0);  // more than 53 bits
 }
 
 TEST(NumberText, Grammar) {

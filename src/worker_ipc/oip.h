@@ -29,12 +29,6 @@ inline constexpr std::size_t kMaxRequestIdBytes = 1024;
 inline constexpr std::size_t kMaxDataNesting = 16;         // of arrays in "data"
 inline constexpr std::uint32_t kMaxClassification = 1000;  // "classification" of a requested output
 
-// A place in a shared memory region; no region: none.
-struct SharedPlace {
-  std::string region;
-  std::uint64_t bytes = 0, offset = 0;
-};
-
 struct InferRequest {
   std::string id;
   bool binary_output_default = false;

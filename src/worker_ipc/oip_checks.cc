@@ -118,10 +118,4 @@ Status check_all_inputs(const Signature& sig, std::uint64_t seen) {
   return Ok{};
 }
 
-Error shared_memory_unsupported(std::string_view tensor) {
-  return invalid("shared_memory_unsupported",
-                 "tensor \"{}\" asks for a shared memory region, which is not supported; send its data in the request",
-                 shown(tensor));
-}
-
 }  // namespace mayfly

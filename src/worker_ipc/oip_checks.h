@@ -36,6 +36,5 @@ Status copy_raw_input(std::string_view name, const Shape& shape, Dtype dtype, st
                       std::span<const std::byte> from, std::span<std::byte> room);
 // missing_tensor
 Status check_all_inputs(const Signature& sig, std::uint64_t seen);
-Error shared_memory_unsupported(std::string_view tensor);
 
 }  // namespace mayfly

@@ -98,6 +98,12 @@ Status FlatWalk::operator()(const char* p, Context& c, F&& element) {
       if (depth == 0 || *p == ',' || *p == ']' || *p == '}' || *p == '\0') return bad_array(c, p);
       if (i == c.count) return wrong_count(c, c.count, true);
       p = element(p, i++);
+      // Numbers in a row, as large tensors have them.
+      for (; p != nullptr && *p == ',' && i < c.count; p = element(p, i++)) {
+        const char* const next = p + (p[1] == ' ' ? 2 : 1);
+        if (*next != '-' && (*next < '0' || *next > '9')) break;
+        p = next;
+      }
       if (p == nullptr) return std::move(*c.error);
       want_value = false;
     }
@@ -218,8 +224,12 @@ const char* read_non_finite(const char* p, double& v) {
 template <typename T, typename Walk>
 Status numbers(Walk& walk, const char* p, Context& c, std::byte* to) {
   return walk(p, c, [&](const char* at, std::uint64_t i) -> const char* {
-    const Decimal d = read_decimal(at);
     T v{};
+    if (const char* end = read_plain(at, v)) {
+      std::memcpy(to + i * sizeof(T), &v, sizeof(T));
+      return end;
+    }
+    const Decimal d = read_decimal(at);
     const NumberError e = convert(d, v);
     if constexpr (std::is_floating_point_v<T>) {
       double special = 0;

@@ -24,8 +24,10 @@ Error wrong_kind(std::string_view parameter, std::string_view expected) {
 // One entry of a map<string, InferParameter>.
 struct Parameter {
   std::string_view key;
-  enum class Kind : std::uint8_t { kNone, kBool, kInteger, kOther } kind = Kind::kNone;
+  enum class Kind : std::uint8_t { kNone, kBool, kInteger, kText, kOther } kind = Kind::kNone;
   std::uint64_t value = 0;
+  std::string_view text;
+  bool is_natural() const { return kind == Kind::kInteger && static_cast<std::int64_t>(value) >= 0; }
 };
 
 Status read_parameter(std::string_view entry, Parameter& out) {
@@ -41,8 +43,13 @@ Status read_parameter(std::string_view entry, Parameter& out) {
       if (v.number == 0 || v.number > 5) continue;
       const bool integer = (v.number == 2 || v.number == 5) && v.type == WireType::kVarint;
       const bool truth = v.number == 1 && v.type == WireType::kVarint;
-      out.kind = integer ? Parameter::Kind::kInteger : truth ? Parameter::Kind::kBool : Parameter::Kind::kOther;
+      const bool text = v.number == 3 && v.type == WireType::kBytes;
+      out.kind = integer ? Parameter::Kind::kInteger
+                 : truth ? Parameter::Kind::kBool
+                 : text  ? Parameter::Kind::kText
+                         : Parameter::Kind::kOther;
       out.value = v.value;
+      out.text = v.bytes;
     }
     if (!choice.ok()) return malformed("parameters");
   }
@@ -54,12 +61,24 @@ Status request_parameter(std::string_view entry, GrpcInfer& out) {
   Parameter p;
   MAYFLY_TRY(read_parameter(entry, p));
   if (p.key == "timeout" || p.key == "priority") {
-    const bool negative = static_cast<std::int64_t>(p.value) < 0;
-    if (p.kind != Parameter::Kind::kInteger || negative) return wrong_kind(p.key, "an integer of at least 0");
+    if (!p.is_natural()) return wrong_kind(p.key, "an integer of at least 0");
     (p.key == "timeout" ? out.timeout_us : out.priority) = p.value;
   } else if (p.key == "triton_enable_empty_final_response") {
     if (p.kind != Parameter::Kind::kBool) return wrong_kind(p.key, "a bool");
     out.enable_empty_final_response = p.value != 0;
+  }
+  return Ok{};
+}
+
+// Takes one of the parameters shared_memory_region, shared_memory_byte_size, shared_memory_offset.
+Status read_place(const Parameter& p, SharedPlace& out) {
+  if (p.key == "shared_memory_region") {
+    if (p.kind != Parameter::Kind::kText || p.text.empty()) return wrong_kind(p.key, "the name of a region");
+    out.region = p.text;
+  }
+  if (p.key == "shared_memory_byte_size" || p.key == "shared_memory_offset") {
+    if (!p.is_natural()) return wrong_kind(p.key, "an integer of at least 0");
+    (p.key == "shared_memory_offset" ? out.offset : out.bytes) = p.value;
   }
   return Ok{};
 }
@@ -123,7 +142,8 @@ Contents contents_of(Dtype t) {
 struct InputText {
   std::string_view whole, name, datatype;
   Shape shape;
-  bool has_contents = false, has_elements = false, has_shared_memory = false;
+  bool has_contents = false, has_elements = false;
+  SharedPlace shared;
 };
 
 Status add_dimension(InputText& in, std::uint64_t v) {
@@ -174,7 +194,7 @@ Status read_input(std::string_view tensor, InputText& in) {
     if (f.number == 4) {
       Parameter p;
       MAYFLY_TRY(read_parameter(f.bytes, p));
-      in.has_shared_memory = in.has_shared_memory || p.key.starts_with("shared_memory_");
+      MAYFLY_TRY(read_place(p, in.shared));
     }
     if (f.number == 5) {
       in.has_contents = true;
@@ -345,26 +365,27 @@ class RequestParser {
 
   Status run() {
     out_.binary_output_default = true;
-    for (std::uint32_t i = 0; i < m_.inputs; ++i) MAYFLY_TRY(input(i));
+    for (std::uint32_t i = 0; i < m_.inputs; ++i) MAYFLY_TRY(input(m_.input[i]));
     for (std::uint32_t i = 0; i < m_.outputs; ++i) MAYFLY_TRY(output(m_.output[i]));
     MAYFLY_TRY(check_all_inputs(sig_, seen_));
-    if (m_.raws > m_.inputs) {
-      return invalid("tensor_size_mismatch", "raw_input_contents has {} entries for {} inputs; expected one each",
-                     m_.raws, m_.inputs);
+    if (m_.raws > raws_taken_) {
+      return invalid(
+          "tensor_size_mismatch",
+          "raw_input_contents has {} entries for {} inputs; expected one for each that is not in shared memory",
+          m_.raws, m_.inputs);
     }
     rq_.output_mask = out_.outputs.empty() ? ~std::uint64_t{0} : mask_;
     return Ok{};
   }
 
  private:
-  Status input(std::uint32_t i) {
+  Status input(std::string_view tensor) {
     InputText in;
-    MAYFLY_TRY(read_input(m_.input[i], in));
+    MAYFLY_TRY(read_input(tensor, in));
     if (in.name.empty()) return invalid("invalid_value", "an entry of \"inputs\" has no \"name\"");
     auto index = find_input(sig_, in.name, seen_);
     if (!index.ok()) return std::move(index.error());
     const TensorSpec& spec = sig_.inputs[*index];
-    if (in.has_shared_memory) return shared_memory_unsupported(in.name);
     if (in.datatype.empty()) return invalid("invalid_value", "input \"{}\": \"datatype\" is required", in.name);
     MAYFLY_TRY(check_input_type(in.name, in.datatype, in.shape, spec));
     TensorRef& ref = rq_.inputs[rq_.input_count];
@@ -373,18 +394,21 @@ class RequestParser {
     ref.rank = in.shape.rank;
     ref.reserved = 0;
     std::memcpy(ref.dims, in.shape.dims.data(), sizeof(ref.dims));
-    MAYFLY_TRY(fill(i, in, spec, ref));
+    MAYFLY_TRY(fill(in, spec, ref));
     ++rq_.input_count;
     return Ok{};
   }
 
-  Status fill(std::uint32_t i, const InputText& in, const TensorSpec& spec, TensorRef& ref) {
+  Status fill(const InputText& in, const TensorSpec& spec, TensorRef& ref) {
     const std::span<std::byte> room = area_.room(ref.index);
     auto count = check_input_room(in.name, in.shape, spec.dtype, room, area_.size());
     if (!count.ok()) return std::move(count.error());
-    if (m_.raws > 0) {
-      MAYFLY_TRY(raw(i, in, spec, *count, room));
-      ref.bytes = m_.raw[i].size();
+    if (in.shared) {
+      MAYFLY_TRY(shared(in, spec, *count, room));
+      ref.bytes = in.shared.bytes;
+    } else if (m_.raws > 0) {
+      MAYFLY_TRY(raw(in, spec, *count, room));
+      ref.bytes = m_.raw[raws_taken_++].size();
     } else {
       if (!in.has_contents && *count > 0) {
         return invalid("invalid_value", "input \"{}\": expected either \"contents\" or raw_input_contents, got neither",
@@ -399,24 +423,31 @@ class RequestParser {
     return Ok{};
   }
 
-  Status raw(std::uint32_t i, const InputText& in, const TensorSpec& spec, std::uint64_t count,
-             std::span<std::byte> room) const {
+  Status shared(const InputText& in, const TensorSpec& spec, std::uint64_t count, std::span<std::byte> room) const {
+    if (in.has_elements) {
+      return invalid("invalid_value", "input \"{}\": expected either \"contents\" or shared_memory_region, got both",
+                     in.name);
+    }
+    return read_shared_input(out_.shared_memory, in.shared, in.name, in.shape, spec.dtype, count, room);
+  }
+
+  Status raw(const InputText& in, const TensorSpec& spec, std::uint64_t count, std::span<std::byte> room) const {
     if (in.has_elements) {
       return invalid("invalid_value",
                      "input \"{}\": expected either \"contents\" or raw_input_contents (for all inputs), got both",
                      in.name);
     }
-    if (i >= m_.raws) {
+    if (raws_taken_ >= m_.raws) {
       return invalid("tensor_size_mismatch", "input \"{}\": raw_input_contents has only {} entries for {} inputs",
                      in.name, m_.raws, m_.inputs);
     }
-    return copy_raw_input(in.name, in.shape, spec.dtype, count, std::as_bytes(std::span(m_.raw[i])), room);
+    return copy_raw_input(in.name, in.shape, spec.dtype, count, std::as_bytes(std::span(m_.raw[raws_taken_])), room);
   }
 
   Status output(std::string_view tensor) {
     std::string_view name;
     std::uint64_t classification = 0;
-    bool has_shared_memory = false;
+    SharedPlace place;
     WireReader fields(tensor);
     WireField f;
     while (fields.next(f)) {
@@ -426,7 +457,7 @@ class RequestParser {
       if (f.number != 2) continue;
       Parameter p;
       MAYFLY_TRY(read_parameter(f.bytes, p));
-      has_shared_memory = has_shared_memory || p.key.starts_with("shared_memory_");
+      MAYFLY_TRY(read_place(p, place));
       if (p.key != "classification") continue;
       if (p.kind != Parameter::Kind::kInteger) return wrong_kind(p.key, "an integer");
       classification = p.value;
@@ -435,8 +466,8 @@ class RequestParser {
     if (name.empty()) return invalid("invalid_value", "an entry of \"outputs\" has no \"name\"");
     auto index = find_output(sig_, name, classification, mask_);
     if (!index.ok()) return std::move(index.error());
-    if (has_shared_memory) return shared_memory_unsupported(name);
-    out_.outputs.push_back({*index, std::nullopt, static_cast<std::uint32_t>(classification)});
+    if (place) MAYFLY_TRY(check_shared_output(out_.shared_memory, place, name));
+    out_.outputs.push_back({*index, std::nullopt, static_cast<std::uint32_t>(classification), std::move(place)});
     return Ok{};
   }
 
@@ -446,6 +477,7 @@ class RequestParser {
   InputArea& area_;
   InferRequest& out_;
   std::uint64_t seen_ = 0, mask_ = 0;  // inputs, outputs, by index
+  std::uint32_t raws_taken_ = 0;
 };
 
 }  // namespace

@@ -14,29 +14,62 @@ namespace mayfly {
 namespace {
 
 constexpr std::uint32_t kModelName = 1, kModelVersion = 2, kId = 3, kParameters = 4, kOutputs = 5, kRawContents = 6;
-constexpr std::uint32_t kTensorName = 1, kTensorDatatype = 2, kTensorShape = 3, kTensorContents = 5;
-constexpr std::uint64_t kVarintRoom = 10;  // of one element at most
+constexpr std::uint32_t kTensorName = 1, kTensorDatatype = 2, kTensorShape = 3, kTensorParameters = 4,
+                        kTensorContents = 5;
+constexpr std::uint32_t kInteger = 2, kText = 3;  // of InferParameter
+constexpr std::uint64_t kVarintRoom = 10;         // of one element at most
+
+// One output to print; of one that lies in shared memory, no bytes.
+struct Piece : OutputView {
+  std::string_view parameters;  // as fields, where it has any
+};
 
 // The outputs of the answer, in order.
 struct Pieces {
-  std::array<OutputView, kMaxTensors> all;
+  std::array<Piece, kMaxTensors> all;
   std::size_t count = 0;
-  std::vector<std::string> made;  // what the server makes itself (classification)
-  std::span<const OutputView> view() const { return {all.data(), count}; }
+  std::vector<std::string> made;  // what the server makes itself: classes, parameters
+  std::span<const Piece> view() const { return {all.data(), count}; }
 };
+
+// A map<string, InferParameter> with one entry; `choice` is the InferParameter.
+void append_parameter(std::string& out, std::uint32_t map, std::string_view name, std::string_view choice) {
+  append_tag(out, map, WireType::kBytes);
+  append_varint(out, bytes_field_size(name.size()) + bytes_field_size(choice.size()));
+  append_bytes_field(out, 1, name);
+  append_bytes_field(out, 2, choice);
+}
+
+// The output goes to its place, and what is left to print says where that is.
+Status share(Piece& t, const SharedPlace& to, const InferRequest& rq, std::string& parameters) {
+  MAYFLY_TRY(write_shared_output(rq.shared_memory, to, t.name, t.data));
+  const auto add = [&](std::string_view name, auto append, std::uint32_t field, auto value) {
+    std::string choice;
+    append(choice, field, value);
+    append_parameter(parameters, kTensorParameters, name, choice);
+  };
+  add("shared_memory_region", append_bytes_field, kText, std::string_view(to.region));
+  add("shared_memory_byte_size", append_varint_field, kInteger, t.data.size());
+  if (to.offset > 0) add("shared_memory_offset", append_varint_field, kInteger, to.offset);
+  t.parameters = parameters;
+  t.data = {};
+  t.count = 0;
+  return Ok{};
+}
 
 Status collect(const InferRequest& rq, const Signature& sig, const SlotResult& r, std::span<const std::byte> region,
                Pieces& out) {
   const std::size_t wanted = rq.outputs.empty() ? sig.outputs.size() : rq.outputs.size();
   for (std::size_t i = 0; i < wanted && out.count < kMaxTensors; ++i) {
-    const InferRequest::Out o =
-        rq.outputs.empty() ? InferRequest::Out{static_cast<std::uint32_t>(i), {}, 0} : rq.outputs[i];
-    auto view = view_output(sig, r, region, o.index);
+    const InferRequest::Out* const o = rq.outputs.empty() ? nullptr : &rq.outputs[i];
+    auto view = view_output(sig, r, region, o == nullptr ? static_cast<std::uint32_t>(i) : o->index);
     if (!view.ok()) return std::move(view.error());
-    OutputView& t = out.all[out.count++] = *view;
-    if (o.classification == 0) continue;
-    out.made.reserve(wanted);  // the pieces point into it
-    t.data = std::as_bytes(std::span(out.made.emplace_back(classify(t, o.classification))));
+    Piece& t = out.all[out.count++];
+    static_cast<OutputView&>(t) = *view;
+    if (o == nullptr || (o->classification == 0 && !o->shared)) continue;
+    out.made.reserve(2 * wanted);  // the pieces point into it
+    if (o->classification > 0) t.data = std::as_bytes(std::span(out.made.emplace_back(classify(t, o->classification))));
+    if (o->shared) MAYFLY_TRY(share(t, o->shared, rq, out.made.emplace_back()));
   }
   return Ok{};
 }
@@ -47,18 +80,20 @@ std::size_t shape_size(const Shape& s) {
   return n;
 }
 
-std::size_t head_size(const OutputView& t) {
+std::size_t head_size(const Piece& t) {
   const std::size_t shape = t.shape.rank == 0 ? 0 : bytes_field_size(shape_size(t.shape));
-  return bytes_field_size(t.name.size()) + bytes_field_size(dtype_name(t.dtype).size()) + shape;
+  return bytes_field_size(t.name.size()) + bytes_field_size(dtype_name(t.dtype).size()) + shape + t.parameters.size();
 }
 
-void append_head(std::string& out, const OutputView& t) {
+void append_head(std::string& out, const Piece& t) {
   append_bytes_field(out, kTensorName, t.name);
   append_bytes_field(out, kTensorDatatype, dtype_name(t.dtype));
-  if (t.shape.rank == 0) return;
-  append_tag(out, kTensorShape, WireType::kBytes);
-  append_varint(out, shape_size(t.shape));
-  for (const std::int64_t d : t.shape.view()) append_varint(out, static_cast<std::uint64_t>(d));
+  if (t.shape.rank > 0) {
+    append_tag(out, kTensorShape, WireType::kBytes);
+    append_varint(out, shape_size(t.shape));
+    for (const std::int64_t d : t.shape.view()) append_varint(out, static_cast<std::uint64_t>(d));
+  }
+  out.append(t.parameters);
 }
 
 std::string_view text_of(std::span<const std::byte> data) {
@@ -131,11 +166,7 @@ Error too_large(std::uint64_t bytes) {
 }
 
 void append_final_mark(std::string& out) {
-  constexpr std::string_view kName = "triton_final_response";
-  append_tag(out, kParameters, WireType::kBytes);
-  append_varint(out, bytes_field_size(kName.size()) + 4);
-  append_bytes_field(out, 1, kName);
-  append_bytes_field(out, 2, std::string_view("\x08\x01", 2));  // InferParameter{bool_param: true}
+  append_parameter(out, kParameters, "triton_final_response", std::string_view("\x08\x01", 2));  // bool_param: true
 }
 
 }  // namespace
@@ -147,7 +178,7 @@ Status print_infer_grpc(std::string& out, std::string_view model, std::string_vi
   MAYFLY_TRY(collect(rq, sig, r, output_region, pieces));
   bool raw = rq.binary_output_default;
   std::uint64_t most = model.size() + version.size() + rq.id.size();
-  for (const OutputView& t : pieces.view()) {
+  for (const Piece& t : pieces.view()) {
     raw = raw || raw_only(t.dtype);
     most += head_size(t) + 4 * kVarintRoom + std::max<std::uint64_t>(t.data.size(), t.count * kVarintRoom);
   }
@@ -156,7 +187,7 @@ Status print_infer_grpc(std::string& out, std::string_view model, std::string_vi
   append_bytes_field(out, kModelVersion, version);
   if (!rq.id.empty()) append_bytes_field(out, kId, rq.id);
   if (mark == FinalMark::kFinal) append_final_mark(out);
-  for (const OutputView& t : pieces.view()) {
+  for (const Piece& t : pieces.view()) {
     if (raw) {
       append_tag(out, kOutputs, WireType::kBytes);
       append_varint(out, head_size(t));
@@ -168,7 +199,7 @@ Status print_infer_grpc(std::string& out, std::string_view model, std::string_vi
     const LengthLater contents(out, kTensorContents);
     append_elements(out, t);
   }
-  for (const OutputView& t : pieces.view()) {
+  for (const Piece& t : pieces.view()) {
     if (raw) append_bytes_field(out, kRawContents, text_of(t.data));
   }
   return Ok{};

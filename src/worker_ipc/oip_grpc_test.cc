@@ -364,5 +364,81 @@ TEST(OipGrpcPrint, RefusesWhatNoReaderTakes) {
   EXPECT_EQ(s.error().reason, "response_too_large");
 }
 
+// One region "r" of 64 bytes.
+struct OneRegion final : SharedMemoryAccess {
+  Status check(std::string_view name, std::uint64_t offset, std::uint64_t bytes) const override {
+    if (name != "r") return make_error(Code::kNotFound, "region_not_found", "none");
+    return bytes <= memory.size() && offset <= memory.size() - bytes ? Status(Ok{})
+                                                                     : invalid("region_too_small", "small");
+  }
+  Status read(std::string_view name, std::uint64_t offset, std::span<std::byte> to) const override {
+    MAYFLY_TRY(check(name, offset, to.size()));
+    std::memcpy(to.data(), memory.data() + offset, to.size());
+    return Ok{};
+  }
+  Status write(std::string_view name, std::uint64_t offset, std::span<const std::byte> from) const override {
+    MAYFLY_TRY(check(name, offset, from.size()));
+    std::memcpy(memory.data() + offset, from.data(), from.size());
+    return Ok{};
+  }
+  mutable std::array<std::byte, 64> memory{};
+};
+
+std::string place(std::string_view region, std::uint64_t bytes, std::uint64_t offset, std::uint32_t map) {
+  return field(map, parameter("shared_memory_region", field(3, region))) +
+         field(map, parameter("shared_memory_byte_size", number(2, bytes))) +
+         field(map, parameter("shared_memory_offset", number(2, offset)));
+}
+
+// Inputs in shared memory take no entry of raw_input_contents; what a place says is checked against its region.
+TEST(OipGrpc, SharedMemory) {
+  OneRegion shared;
+  Fixture f;
+  f.request.shared_memory = &shared;
+  for (const char* name : {"a", "b"}) f.sig.inputs.push_back({name, Dtype::kFp32, shape({-1})});
+  f.sig.outputs.push_back({"y", Dtype::kFp32, shape({-1})});
+  const std::string values = raw<float>({1.5F, -2.0F});
+  std::memcpy(shared.memory.data() + 8, values.data(), values.size());
+  const std::string a = described("a", "FP32", {2}), b = described("b", "FP32", {1});
+  const std::string one = raw<float>({7.0F});
+  const auto with = [&](const std::string& in_a, const std::string& out) {
+    return field(5, a + in_a) + field(5, b) + (out.empty() ? "" : field(6, field(1, "y") + out)) + field(7, one);
+  };
+  ASSERT_TRUE(f.parse(with(place("r", 8, 8, 4), place("r", 8, 32, 2))).ok());
+  EXPECT_EQ(std::memcmp(f.region.data() + f.rq.inputs[0].offset, values.data(), 8), 0);
+  EXPECT_EQ(std::memcmp(f.region.data() + f.rq.inputs[1].offset, one.data(), 4), 0);
+  SlotResult result;
+  result.output_count = 1;
+  result.outputs[0].rank = 1;
+  result.outputs[0].dims[0] = 2;
+  result.outputs[0].bytes = 8;
+  result.outputs[0].dtype = static_cast<std::uint8_t>(Dtype::kFp32);
+  std::memcpy(f.region.data(), values.data(), 8);
+  std::string printed;
+  ASSERT_TRUE(print_infer_grpc(printed, "m", "1", f.request, f.sig, result, f.region).ok());
+  EXPECT_EQ(std::memcmp(shared.memory.data() + 32, values.data(), 8), 0);
+  EXPECT_NE(printed.find(place("r", 8, 32, 4)), std::string::npos);
+  EXPECT_TRUE(printed.ends_with("\x32\0"s));  // its entry of raw_output_contents is empty
+  f.request.outputs[0].shared.bytes = 4;
+  EXPECT_EQ(print_infer_grpc(printed, "m", "1", f.request, f.sig, result, f.region).error().reason, "region_too_small");
+  const std::pair<const char*, std::string> lies[] = {
+      {"region_not_found", with(place("q", 8, 8, 4), "")},
+      {"region_too_small", with(place("r", 8, 60, 4), "")},
+      {"region_too_small", with(place("r", 8, (1ULL << 63) - 1, 4), "")},
+      {"tensor_size_mismatch", with(place("r", 4, 0, 4), "")},
+      {"tensor_size_mismatch", with(place("r", 8, 0, 4), "") + field(7, one)},
+      {"invalid_value", with(place("r", 8, 0, 4) + field(5, field(6, values)), "")},
+      {"invalid_value", with(place("r", static_cast<std::uint64_t>(-8), 0, 4), "")},
+      {"invalid_value", with(field(4, parameter("shared_memory_region", number(2, 1))), "")},
+      {"region_not_found", with(place("r", 8, 0, 4), place("q", 8, 0, 2))},
+      {"region_too_small", with(place("r", 8, 0, 4), place("r", 65, 0, 2))},
+  };
+  for (const auto& [reason, message] : lies) {
+    const Status st = f.parse(message);
+    ASSERT_FALSE(st.ok()) << reason;
+    EXPECT_EQ(st.error().reason, reason) << st.error().message;
+  }
+}
+
 }  // namespace
 }  // namespace mayfly

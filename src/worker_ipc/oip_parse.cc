@@ -12,13 +12,6 @@ namespace {
 
 using namespace json_walk;
 
-Error no_shared_memory(std::string_view tensor) {
-  return invalid("shared_memory_unsupported",
-                 "tensor \"{}\" asks for a shared memory region, which only callers on the host of a server with "
-                 "--shared-memory may; send its data in the request",
-                 shown(tensor));
-}
-
 // Takes one of the parameters shared_memory_region, shared_memory_byte_size, shared_memory_offset.
 Status read_place(std::string_view key, od::value v, SharedPlace& out) {
   if (key == "shared_memory_byte_size") return read(v, "shared_memory_byte_size", out.bytes);
@@ -40,7 +33,6 @@ struct InputText {
   std::uint64_t binary_bytes = 0;
   bool has_name = false, has_datatype = false, has_shape = false, has_data = false, has_binary = false;
   SharedPlace shared;
-  bool is_shared() const { return !shared.region.empty(); }
 };
 
 class InferParser {
@@ -130,7 +122,6 @@ class InferParser {
     auto index = find_input(sig_, in.name, seen_);
     if (!index.ok()) return std::move(index.error());
     const TensorSpec& spec = sig_.inputs[*index];
-    if (in.is_shared() && out_.shared_memory == nullptr) return no_shared_memory(in.name);
     if (!in.has_datatype || !in.has_shape) {
       return invalid("invalid_value", "input \"{}\": \"datatype\" and \"shape\" are required", in.name);
     }
@@ -147,7 +138,7 @@ class InferParser {
   }
 
   Status fill(const InputText& in, const TensorSpec& spec, TensorRef& ref) {
-    if (int{in.has_data} + int{in.has_binary} + int{in.is_shared()} != 1) {
+    if (int{in.has_data} + int{in.has_binary} + int{bool{in.shared}} != 1) {
       return invalid("invalid_value",
                      "input \"{}\": expected one of \"data\", parameters.binary_data_size and "
                      "parameters.shared_memory_region, got {}",
@@ -160,8 +151,8 @@ class InferParser {
       auto bytes = parse_json_data(in.data, in.name, spec.dtype, *count, room);
       if (!bytes) return std::move(bytes.error());
       ref.bytes = *bytes;
-    } else if (in.is_shared()) {
-      MAYFLY_TRY(take_shared(in, spec, *count, room));
+    } else if (in.shared) {
+      MAYFLY_TRY(read_shared_input(out_.shared_memory, in.shared, in.name, in.shape, spec.dtype, *count, room));
       ref.bytes = in.shared.bytes;
     } else {
       MAYFLY_TRY(take_binary(in, spec, *count, room));
@@ -177,31 +168,12 @@ class InferParser {
       return invalid("tensor_size_mismatch", "input \"{}\": binary_data_size is {}; only {} bytes follow the JSON",
                      in.name, n, tail_.size());
     }
-    MAYFLY_TRY(check_bytes(in, "binary_data_size", n, spec, count, room));
+    MAYFLY_TRY(check_said_bytes(in.name, "binary_data_size", n, in.shape, spec.dtype, count, room));
     const auto from = std::as_bytes(std::span(tail_.data(), n));
     MAYFLY_TRY(check_raw_elements(in.name, spec.dtype, count, from));
     if (n > 0) std::memcpy(room.data(), from.data(), n);
     tail_.remove_prefix(n);
     return Ok{};
-  }
-
-  Status take_shared(const InputText& in, const TensorSpec& spec, std::uint64_t count, std::span<std::byte> room) {
-    MAYFLY_TRY(check_bytes(in, "shared_memory_byte_size", in.shared.bytes, spec, count, room));
-    const std::span<std::byte> to = room.first(in.shared.bytes);
-    MAYFLY_TRY(out_.shared_memory->read(in.shared.region, in.shared.offset, to));
-    return check_raw_elements(in.name, spec.dtype, count, to);
-  }
-
-  // The size that a request says of an input's bytes; `what` names the parameter.
-  static Status check_bytes(const InputText& in, std::string_view what, std::uint64_t n, const TensorSpec& spec,
-                            std::uint64_t count, std::span<std::byte> room) {
-    if (spec.dtype != Dtype::kBytes && n != count * dtype_size(spec.dtype)) {
-      return invalid("tensor_size_mismatch", "input \"{}\": {} is {}; expected {} for shape {} of {}", in.name, what, n,
-                     count * dtype_size(spec.dtype), to_string(in.shape), dtype_name(spec.dtype));
-    }
-    if (n <= room.size()) return Ok{};
-    return invalid("payload_too_large", "input \"{}\": {} bytes do not fit; {} are left for inputs of one request",
-                   in.name, n, room.size());
   }
 
   Status output(od::value v) {
@@ -228,10 +200,7 @@ class InferParser {
     if (!has_name) return invalid("invalid_value", "an entry of \"outputs\" has no \"name\"");
     auto index = find_output(sig_, name, classification, mask_);
     if (!index.ok()) return std::move(index.error());
-    if (!o.shared.region.empty()) {
-      if (out_.shared_memory == nullptr) return no_shared_memory(name);
-      MAYFLY_TRY(out_.shared_memory->check(o.shared.region, o.shared.offset, o.shared.bytes));
-    }
+    if (o.shared) MAYFLY_TRY(check_shared_output(out_.shared_memory, o.shared, name));
     o.index = *index;
     o.classification = static_cast<std::uint32_t>(classification);
     out_.outputs.push_back(std::move(o));

@@ -17,19 +17,6 @@ struct Piece : OutputView {
   std::span<const std::byte> bytes() const { return made.empty() ? data : std::as_bytes(std::span(made)); }
 };
 
-Status write_shared(const Piece& t, const SharedPlace& to, const InferRequest& rq) {
-  if (rq.shared_memory == nullptr) {
-    return make_error(Code::kInternal, "shared_memory_unsupported", "output \"{}\": there is no shared memory", t.name);
-  }
-  const auto bytes = t.bytes();
-  if (bytes.size() > to.bytes) {
-    return invalid("region_too_small",
-                   "output \"{}\" has {} bytes; shared_memory_byte_size of the request is {}, in region \"{}\"", t.name,
-                   bytes.size(), to.bytes, to.region);
-  }
-  return rq.shared_memory->write(to.region, to.offset, bytes);
-}
-
 Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& sig, const SlotResult& r,
                                      std::span<const std::byte> region) {
   std::vector<InferRequest::Out> all;
@@ -42,8 +29,8 @@ Result<std::vector<Piece>> pieces_of(const InferRequest& rq, const Signature& si
     static_cast<OutputView&>(t) = *view;
     t.binary = o.binary.value_or(rq.binary_output_default);
     if (o.classification > 0) t.made = classify(t, o.classification);
-    if (!o.shared.region.empty()) {
-      MAYFLY_TRY(write_shared(t, o.shared, rq));
+    if (o.shared) {
+      MAYFLY_TRY(write_shared_output(rq.shared_memory, o.shared, t.name, t.bytes()));
       t.shared = &o.shared;
       t.binary = false;
     }

@@ -83,9 +83,10 @@ def http(url, method="GET", body=None, headers=None):
 
 
 class Server:
-    def __init__(self, *flags, listen="127.0.0.1:0"):
+    def __init__(self, *flags, listen="127.0.0.1:0", env=None, data=None):
         self.folder = Path(tempfile.mkdtemp(prefix="mayfly-e2e-"))
-        self.data = self.folder / "data"
+        self.data = Path(data) if data else self.folder / "data"
+        self.env = {**os.environ, **(env or {})}
         self.log = self.folder / "log"
         self.flags, self.listen, self.process, self.key = flags, listen, None, None
         try:
@@ -105,7 +106,7 @@ class Server:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [BINARY, "serve", "--data", self.data, "--listen", self.listen, *self.flags],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         scheme, self.address = wait_for(self._listening, "the listening line", START_SECONDS)
         self.url = f"{scheme}://{self.address}"
 
@@ -163,8 +164,8 @@ class Server:
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)
 
-    def cli(self, *args, check=True, key=None):
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "MAYFLY_SERVER": self.url}
+    def cli(self, *args, check=True, key=None, env=None):
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "MAYFLY_SERVER": self.url, **(env or {})}
         if key or self.key:
             env["MAYFLY_KEY"] = key or self.key
         done = subprocess.run([BINARY, *map(str, args)], env=env, capture_output=True, text=True, timeout=120)

@@ -91,7 +91,8 @@ def client(server):
 
 def test_triton_configuration_and_statistics(server, client):
     config = client.get_model_config("iris")
-    assert [(i["name"], i["data_type"], i["dims"]) for i in config["input"]] == [("input", "TYPE_FP32", [-1, 4])]
+    assert [(i["name"], i["data_type"], i["dims"]) for i in config["input"]] == [("input", "TYPE_FP32", [4])]
+    assert config["max_batch_size"] == 32 and client.get_model_metadata("iris")["inputs"][0]["shape"] == [-1, 4]
     before = client.get_inference_statistics("iris", "1")["model_stats"][0]["inference_stats"]["success"]
     x = triton.InferInput("input", [1, 4], "FP32")
     x.set_data_from_numpy(np.ones((1, 4), np.float32))
@@ -146,8 +147,16 @@ def test_generate_stream_is_one_event(server):
 def test_a_timeout_of_the_request_is_its_deadline(server):
     server.deploy("slow-start", "identity_fp32.onnx", "--idle", "1ms")
     body = {"parameters": {"timeout": 1}, "inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}
-    answer = server.http("/v2/models/slow-start/infer", "POST", body)
-    assert answer.status == 504 and answer.headers["Mayfly-Reason"] == "deadline_exceeded", answer.body
+    for warm in (False, True):  # a run that would be short is not begun either
+        if warm:
+            server.deploy("slow-start", "identity_fp32.onnx", "--idle", "1m")
+            assert server.http("/v2/models/slow-start/infer", "POST", {"inputs": body["inputs"]}).status == 200
+        answer = server.http("/v2/models/slow-start/infer", "POST", body)
+        assert answer.status == 504 and answer.headers["Mayfly-Reason"] == "deadline_exceeded", answer.body
+    # A word is no parameter, and what comes late counts as well.
+    late = {"id": '"timeout"', "inputs": [{"name": "x", "datatype": "FP32", "shape": [3000], "data": [0.5] * 3000}], "more": ["timeout"]}
+    assert server.http("/v2/models/slow-start/infer", "POST", late).status == 200
+    assert server.http("/v2/models/slow-start/infer", "POST", late | {"parameters": {"timeout": 1}}).status == 504
 
 
 # ---- shared memory ----

@@ -4,6 +4,7 @@ Triton's have the same names, so one process can't have both."""
 
 import asyncio
 import json
+import os
 import queue
 import subprocess
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
+import tritonclient.utils.shared_memory as shm
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from harness import DEPS, Server, rows, wait_for
 from tritonclient.grpc import service_pb2 as triton_pb
@@ -111,8 +113,8 @@ def test_health_and_metadata(client):
     assert meta["name"] == "iris" and meta["versions"] == ["1"] and meta["platform"] == "onnxruntime_onnx"
     assert meta["inputs"] == [{"name": "input", "datatype": "FP32", "shape": ["-1", "4"]}]
     config = client.get_model_config("iris").config
-    assert config.backend == "onnxruntime" and config.max_batch_size == 0
-    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("input", 11, [-1, 4])]
+    assert config.backend == "onnxruntime" and config.max_batch_size == 32
+    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("input", 11, [4])]
 
 
 def test_right_answers(client):
@@ -300,15 +302,18 @@ def test_load_wakes_and_unload_ends(server, client):
     assert e.value.status() == "StatusCode.UNIMPLEMENTED"
 
 
-def test_settings_are_told_and_fixed(client):
+def test_settings(client):
     assert client.get_trace_settings(as_json=True)["settings"]["trace_level"]["value"] == ["OFF"]
     assert client.get_log_settings(as_json=True)["settings"]["log_error"]["bool_param"]
     for call in (lambda: client.update_trace_settings(settings={"trace_rate": "1"}),
-                 lambda: client.update_log_settings({"log_info": False}),
+                 lambda: client.update_log_settings({"log_error": False}),
                  lambda: client.register_cuda_shared_memory("r", b"", 0, 1)):
         with pytest.raises(triton.InferenceServerException) as e:
             call()
         assert e.value.status() == "StatusCode.UNIMPLEMENTED"
+    for wanted in (False, True):
+        for told in (client.update_log_settings({"log_info": wanted}, as_json=True), client.get_log_settings(as_json=True)):
+            assert told["settings"]["log_info"].get("bool_param", False) == wanted
 
 
 def test_mlservers_repository_service(channel):
@@ -383,6 +388,89 @@ def test_ghz(server):
     assert report["statusCodeDistribution"] == {"OK": 2000}
 
 
+# ---- shared memory ----
+
+
+@pytest.fixture(scope="module")
+def sharing():
+    with Server("--shared-memory") as s:
+        s.deploy("iris", "iris_logreg.onnx")
+        with triton.InferenceServerClient(s.address) as client:
+            yield client
+
+
+class Segment:
+    """POSIX shared memory as tritonclient makes it, open to the server's user."""
+
+    def __init__(self, size):
+        self.key = f"mayfly-grpc-{os.getpid()}-{id(self)}"
+        self.handle = shm.create_shared_memory_region("r", self.key, size, create_only=True)
+        os.chmod(f"/dev/shm/{self.key}", 0o666)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shm.destroy_shared_memory_region(self.handle)
+
+
+def in_region(shape, size, offset=0):
+    tensor = triton.InferInput("input", list(shape), "FP32")
+    tensor.set_shared_memory("r", size, offset=offset)
+    return tensor
+
+
+def test_shared_memory_in_and_out(sharing):
+    x, y = rows("iris", 4)
+    size, told = x.nbytes, 8 * len(y)
+    with Segment(size + told) as s:
+        assert "system_shared_memory" in sharing.get_server_metadata().extensions
+        shm.set_shared_memory_region(s.handle, [x])
+        sharing.register_system_shared_memory("r", s.key, size + told)
+        status = sharing.get_system_shared_memory_status("r", as_json=True)["regions"]
+        assert status == {"r": {"name": "r", "key": s.key, "byte_size": str(size + told)}}
+        label, rest = triton.InferRequestedOutput("label"), triton.InferRequestedOutput("probabilities")
+        label.set_shared_memory("r", told, offset=size)
+        answer = sharing.infer("iris", [in_region(x.shape, size)], outputs=[label, rest])
+        assert answer.get_output("label").parameters["shared_memory_byte_size"].int64_param == told
+        assert shm.get_contents_as_numpy(s.handle, np.int64, [len(y)], size).tolist() == y.tolist()
+        assert answer.as_numpy("probabilities").shape == (len(y), 3)
+        label.set_shared_memory("r", 8, offset=size)
+        with pytest.raises(triton.InferenceServerException, match="shared_memory_byte_size"):
+            sharing.infer("iris", [in_region(x.shape, size)], outputs=[label])
+        sharing.unregister_system_shared_memory("r")
+        assert not sharing.get_system_shared_memory_status().regions
+        for call in (lambda: sharing.infer("iris", [in_region(x.shape, size)]),
+                     lambda: sharing.get_system_shared_memory_status("r")):
+            with pytest.raises(triton.InferenceServerException, match="no shared memory region") as e:
+                call()
+            assert e.value.status() == "StatusCode.NOT_FOUND"
+
+
+def test_shared_memory_that_lies(sharing):
+    x, _ = rows("iris", 4)
+    with Segment(x.nbytes) as s:
+        for key, offset, size in ((s.key, 0, x.nbytes + 1), (s.key, x.nbytes, 1), (s.key, 2**64 - 1, 2), ("../etc/passwd", 0, 1),
+                                  ("none", 0, 1)):
+            with pytest.raises(triton.InferenceServerException) as e:
+                sharing.register_system_shared_memory("r", key, size, offset=offset)
+            assert e.value.status() == "StatusCode.INVALID_ARGUMENT"
+        shm.set_shared_memory_region(s.handle, [x])
+        sharing.register_system_shared_memory("r", s.key, x.nbytes)
+        with pytest.raises(triton.InferenceServerException, match="registered already"):
+            sharing.register_system_shared_memory("r", s.key, x.nbytes)
+        for tensor, why in ((in_region(x.shape, x.nbytes, 16), "do not lie"),
+                            (in_region(x.shape, x.nbytes, 2**63 - 1), "do not lie"),
+                            (in_region(x.shape, x.nbytes - 1), f"expected {x.nbytes}")):
+            with pytest.raises(triton.InferenceServerException, match=why):
+                sharing.infer("iris", [tensor])
+        os.truncate(f"/dev/shm/{s.key}", 16)
+        with pytest.raises(triton.InferenceServerException, match="smaller than it was"):
+            sharing.infer("iris", [in_region(x.shape, x.nbytes)])
+        sharing.unregister_system_shared_memory()
+        assert sharing.is_server_live()
+
+
 # ---- what goes wrong ----
 
 
@@ -394,7 +482,7 @@ def test_errors_have_code_and_reason(stub):
             "model_not_found")
     refused(lambda: stub.ModelInfer(iris_request(model_version="77")), grpc.StatusCode.NOT_FOUND, "version_not_found")
     refused(lambda: stub.SystemSharedMemoryRegister(triton_pb.SystemSharedMemoryRegisterRequest(name="r")),
-            grpc.StatusCode.UNIMPLEMENTED, "shared_memory_unsupported")
+            grpc.StatusCode.INVALID_ARGUMENT, "shared_memory_unsupported")
 
 
 def test_unknown_methods_and_malformed_messages(channel):

@@ -157,7 +157,7 @@ def test_a_full_node_evicts_what_is_idle_and_says_so():
     # A trial, of which nothing is known, counts as 64 MiB; beside it there is room for one instance of iris (0.4 MB).
     with Server("--memory-budget", str((64 << 20) + 600_000)) as server:
         for n in range(4):
-            server.deploy(f"e{n}", "iris_logreg.onnx", "--idle", "60s")
+            server.deploy(f"e{n}", "iris_logreg.onnx", "--idle", "60s", "--max", str(n + 1))  # others' settings: tried anew
             assert check(server, f"e{n}") == "cold"
         node = admin(server, "node")["memory"]
         assert node["used_bytes"] <= node["budget_bytes"] == (64 << 20) + 600_000

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 
 import pytest
 from harness import Server, rows, wait_for
@@ -85,6 +86,45 @@ def test_concurrency_is_given_back_when_the_client_leaves(server, missing):
         wait_for(lambda: under_way(server, key_id) == 1, "the request")
     wait_for(lambda: under_way(server, key_id) == 0, "the end of the request")
     assert server.infer("iris", X, headers=key).status == 200
+
+
+def test_what_a_full_queue_refuses_does_not_use_up_the_rate(server):
+    _, key = create(server, "patient", "--rate", "0.01", "--burst", "1")
+    server.deploy("narrow", "count.onnx", "--timeout", "4s", "--max", "1", "--concurrency", "1", "--queue", "0")
+    short = {"inputs": [{"name": "count", "datatype": "INT64", "shape": [1], "data": [1]}]}
+    assert server.http("/v2/models/narrow/infer", "POST", short).status == 200
+    held = send(server, "/v2/models/narrow/infer", {}, json.dumps(LONG).encode())
+    wait_for(lambda: [i["state"] for i in server.instances("narrow")] == ["busy"], "a run that takes the only place")
+    for _ in range(3):
+        answer = server.http("/v2/models/narrow/infer", "POST", short, key)
+        assert answer.status == 429 and answer.headers["Mayfly-Reason"] == "queue_full", answer.body
+    held.close()
+    wait_for(lambda: server.http("/v2/models/narrow/infer", "POST", short, key).status == 200, "an answer", 20)
+    assert server.http("/v2/models/narrow/infer", "POST", short, key).headers["Mayfly-Reason"] == "rate_limited"
+
+
+def test_who_sends_long_runs_gets_fewer(server):
+    """Two keys that always have something waiting share the time of the instance, not the number of runs."""
+    server.deploy("shared", "count.onnx", "--timeout", "30s", "--max", "1", "--concurrency", "1")
+    answered, ended = {"long": 0, "short": 0}, threading.Event()
+
+    def ask(kind, key, steps):
+        body = {"inputs": [{"name": "count", "datatype": "INT64", "shape": [1], "data": [steps]}]}
+        while not ended.is_set():
+            assert server.http("/v2/models/shared/infer", "POST", body, key).status == 200
+            answered[kind] += 1
+
+    threads = []
+    for kind, steps in (("long", 200_000), ("short", 10_000)):
+        _, key = create(server, kind)
+        threads += [threading.Thread(target=ask, args=(kind, key, steps)) for _ in range(4)]
+    for t in threads:
+        t.start()
+    wait_for(lambda: answered["long"] >= 12, "twelve long runs", 60)
+    ended.set()
+    for t in threads:
+        t.join()
+    assert answered["short"] >= 3 * answered["long"], answered
 
 
 def test_limits_survive_a_restart_and_change_under_way(server):

@@ -97,10 +97,7 @@ Task<Ok> Gateway::upload_package(const Request& rq, RequestContext& c, Response&
   auto left = co_await control_.quota_left(c.principal.tenant);
   if (!left.ok()) co_return fail(left.error()), Ok{};
   if (*left == 0) {
-    co_return fail(make_error(Code::kResourceExhausted, "quota_exceeded",
-                              "the packages of tenant \"{}\" fill its quota of {} bytes; delete endpoints",
-                              c.principal.tenant, control_.options().tenant_quota_bytes)),
-        Ok{};
+    co_return fail(control_.over_quota(c.principal.tenant)), Ok{};
   }
   auto upload = packages_.begin(std::min(*left, control_.options().max_package_bytes));
   if (!upload.ok()) co_return fail(upload.error()), Ok{};
@@ -131,12 +128,19 @@ Task<Ok> Gateway::deploy(const Request& rq, RequestContext& c, Response& rs) {
   auto parsed = parse_json_bounded(rq.body);
   if (!parsed.ok()) co_return render_error(parsed.error(), rq.head, rs), Ok{};
   Json& body = *parsed;
-  if (!body.is_object() || !body.contains("package") || !body["package"].is_string()) {
-    render_error(invalid("malformed_json", "expected {{\"package\": \"<digest>\", \"spec\": {{…}}}}"), rq.head, rs);
+  const auto has = [&body](const char* key) { return body.is_object() && body.contains(key) && body[key].is_string(); };
+  if (has("package") == has("source")) {
+    render_error(invalid("malformed_json",
+                         "expected {{\"package\": \"<digest>\", \"spec\": {{…}}}}, or \"source\" in place of package"),
+                 rq.head, rs);
     co_return Ok{};
   }
   const std::string spec = body.contains("spec") ? text(body["spec"]) : "{}";
-  auto deployed = co_await control_.deploy(c.principal.tenant, c.name, body["package"].get<std::string>(), spec);
+  Result<Deployed> deployed = Deployed();
+  if (has("source"))
+    deployed = co_await control_.deploy_source(c.principal.tenant, c.name, body["source"].get<std::string>(), spec);
+  else
+    deployed = co_await control_.deploy(c.principal.tenant, c.name, body["package"].get<std::string>(), spec);
   if (!deployed.ok()) {
     render_error(deployed.error(), rq.head, rs);
     co_return Ok{};
@@ -144,6 +148,7 @@ Task<Ok> Gateway::deploy(const Request& rq, RequestContext& c, Response& rs) {
   rs.body = text({{"name", c.name},
                   {"version", deployed->served->version->number},
                   {"url", "/v2/models/" + c.name},
+                  {"package", deployed->served->package},
                   {"report", parse_or_null(deployed->report_json)}});
   co_return Ok{};
 }
@@ -214,7 +219,7 @@ Task<Ok> Gateway::admin(const Request& rq, RequestContext& c, Response& rs) {
     case Route::kEndpointWake:
       node_.wake(c.endpoint->live->version, static_cast<std::uint32_t>(std::min<std::uint64_t>(
                                                 query_number(rq.head->query, "instances", 1), 1000)));
-      rs.body = text(summary(node_, *c.endpoint));
+      append_summary(rs.body, node_, *c.endpoint);
       break;
     case Route::kNode:
       show_node(rs);

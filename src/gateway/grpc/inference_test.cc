@@ -227,7 +227,7 @@ TEST(GrpcPages, RepositoryNamesOfKServeAndOfTheOthers) {
   EXPECT_EQ(read_model_name(Rpc::kRepositoryLoad, config).error().reason, "unsupported_parameter");
 }
 
-TEST(GrpcPages, SettingsAreFixed) {
+TEST(GrpcPages, Settings) {
   std::string out;
   EXPECT_TRUE(grpc::print_trace_settings("", out).ok());
   ::inference::TraceSettingResponse trace;
@@ -238,8 +238,39 @@ TEST(GrpcPages, SettingsAreFixed) {
   EXPECT_EQ(grpc::print_trace_settings(change.SerializeAsString(), out).error().reason, "setting_is_fixed");
   ::inference::LogSettingsRequest log;
   (*log.mutable_settings())["log_info"].set_bool_param(false);
-  EXPECT_EQ(grpc::print_log_settings(log.SerializeAsString(), out).error().reason, "setting_is_fixed");
-  EXPECT_EQ(grpc::print_log_settings("\xFF", out).error().reason, "malformed_message");
+  EXPECT_EQ(*grpc::read_log_settings(log.SerializeAsString()), std::optional<bool>(false));
+  EXPECT_EQ(*grpc::read_log_settings(""), std::nullopt);
+  (*log.mutable_settings())["log_info"].set_string_param("off");
+  EXPECT_EQ(grpc::read_log_settings(log.SerializeAsString()).error().reason, "invalid_setting");
+  (*log.mutable_settings())["log_error"].set_bool_param(false);
+  log.mutable_settings()->erase("log_info");
+  EXPECT_EQ(grpc::read_log_settings(log.SerializeAsString()).error().reason, "setting_is_fixed");
+  EXPECT_EQ(grpc::read_log_settings("\xFF").error().reason, "malformed_message");
+}
+
+TEST(GrpcPages, Regions) {
+  ::inference::SystemSharedMemoryRegisterRequest request;
+  request.set_name("r");
+  request.set_key("/k");
+  request.set_offset(1ULL << 40);
+  request.set_byte_size(7);
+  const std::string message = request.SerializeAsString();
+  const auto region = grpc::read_region(message);
+  ASSERT_TRUE(region.ok());
+  EXPECT_EQ(region->name, "r");
+  EXPECT_EQ(region->key, "/k");
+  EXPECT_EQ(region->offset, 1ULL << 40);
+  EXPECT_EQ(region->bytes, 7u);
+  std::string out;
+  grpc::append_region(*region, out);
+  ::inference::SystemSharedMemoryStatusResponse status;
+  ASSERT_TRUE(status.ParseFromString(out));
+  ASSERT_EQ(status.regions().count("r"), 1u);
+  EXPECT_EQ(status.regions().at("r").key(), "/k");
+  EXPECT_EQ(status.regions().at("r").offset(), 1ULL << 40);
+  EXPECT_EQ(status.regions().at("r").byte_size(), 7u);
+  EXPECT_EQ(grpc::read_region("\x0a").error().reason, "malformed_message");
+  EXPECT_EQ(grpc::read_region("\x08\x01").error().reason, "malformed_message");  // a name that is a number
 }
 
 }  // namespace

@@ -124,7 +124,7 @@ void print_flag(bool value, std::string& out) {
   if (value) append_varint_field(out, 1, 1);
 }
 
-void print_server_metadata(std::string_view version, std::string& out) {
+void print_server_metadata(std::string_view version, SharesMemory shares, std::string& out) {
   ::inference::ServerMetadataResponse m;
   m.set_name("mayfly");
   m.set_version(text(version));
@@ -132,6 +132,7 @@ void print_server_metadata(std::string_view version, std::string& out) {
                                 "model_repository(unload_dependents)", "binary_tensor_data", "parameters"}) {
     m.add_extensions(extension);
   }
+  if (shares == SharesMemory::kYes) m.add_extensions("system_shared_memory");
   m.AppendToString(&out);
 }
 
@@ -150,20 +151,25 @@ void print_model_metadata(const Endpoint& endpoint, const ServedVersion& served,
   m.AppendToString(&out);
 }
 
+std::span<const std::int64_t> config_dims(const Version& version, const Shape& shape) {
+  const std::span<const std::int64_t> whole = shape.view();
+  return version.batch ? whole.subspan(1) : whole;
+}
+
 void print_model_config(const Endpoint& endpoint, const ServedVersion& served, std::string& out) {
   ::inference::ModelConfigResponse response;
   ::inference::ModelConfig& m = *response.mutable_config();
   m.set_name(endpoint.name);
   m.set_platform(text(kPlatform));
   m.set_backend(text(kBackend));
-  m.set_max_batch_size(0);  // shapes in this answer are whole: no batch dimension is left out
+  m.set_max_batch_size(static_cast<std::int32_t>(served.version->batch ? served.version->batch.max_rows : 0));
   for (const auto& [number, version] : endpoint.versions) {
     m.mutable_version_policy()->mutable_specific()->add_versions(number);
   }
-  const auto add = [](const TensorSpec& spec, auto* to) {
+  const auto add = [&served](const TensorSpec& spec, auto* to) {
     to->set_name(spec.name);
     to->set_data_type(data_type(spec.dtype));
-    for (const std::int64_t d : spec.shape.view()) to->add_dims(d);
+    for (const std::int64_t d : config_dims(*served.version, spec.shape)) to->add_dims(d);
   };
   for (const TensorSpec& t : served.version->signature.inputs) add(t, m.add_input());
   for (const TensorSpec& t : served.version->signature.outputs) add(t, m.add_output());
@@ -228,17 +234,53 @@ Status print_trace_settings(std::string_view message, std::string& out) {
   return Ok{};
 }
 
-Status print_log_settings(std::string_view message, std::string& out) {
+Result<std::optional<bool>> read_log_settings(std::string_view message) {
   ::inference::LogSettingsRequest request;
   MAYFLY_TRY(parse(message, "LogSettingsRequest", request));
-  if (!request.settings().empty()) return fixed_setting("log", request.settings().begin()->first);
+  std::optional<bool> info;
+  for (const auto& [name, value] : request.settings()) {
+    if (name != "log_info") return fixed_setting("log", name);
+    if (!value.has_bool_param()) return invalid("invalid_setting", "cannot set log_info: expected a bool");
+    info = value.bool_param();
+  }
+  return info;
+}
+
+void print_log_settings(bool log_info, std::string& out) {
   ::inference::LogSettingsResponse response;
   auto& settings = *response.mutable_settings();
-  for (const char* level : {"log_info", "log_warning", "log_error"}) settings[level].set_bool_param(true);
+  settings["log_info"].set_bool_param(log_info);
+  for (const char* level : {"log_warning", "log_error"}) settings[level].set_bool_param(true);
   settings["log_verbose_level"].set_uint32_param(0);
   settings["log_format"].set_string_param("json");
   response.AppendToString(&out);
-  return Ok{};
+}
+
+Result<Region> read_region(std::string_view message) {
+  Region out;
+  WireReader fields(message);
+  WireField f;
+  while (fields.next(f)) {
+    if (f.number == 0 || f.number > 4) continue;
+    const bool text = f.number <= 2;
+    if (f.type != (text ? WireType::kBytes : WireType::kVarint)) return malformed("message of this method");
+    if (text)
+      (f.number == 1 ? out.name : out.key) = f.bytes;
+    else
+      (f.number == 3 ? out.offset : out.bytes) = f.value;
+  }
+  if (!fields.ok()) return malformed("message of this method");
+  return out;
+}
+
+void append_region(const Region& region, std::string& out) {
+  const LengthLater entry(out, 1);  // of map<string, RegionStatus>
+  append_bytes_field(out, 1, region.name);
+  const LengthLater status(out, 2);
+  append_bytes_field(out, 1, region.name);
+  append_bytes_field(out, 2, region.key);
+  append_varint_field(out, 3, region.offset);
+  append_varint_field(out, 4, region.bytes);
 }
 
 Result<std::string> read_health_service(std::string_view message) {

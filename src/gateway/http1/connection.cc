@@ -52,6 +52,8 @@ std::string_view reason_phrase(int status) {
       return "Unsupported Media Type";
     case 422:
       return "Unprocessable Content";
+    case 424:
+      return "Failed Dependency";
     case 429:
       return "Too Many Requests";
     case 431:
@@ -167,6 +169,7 @@ Task<bool> Connection::serve_request() {
     co_return co_await refuse(refusal);
   }
   decoder_.begin(head, policy.max_bytes);
+  caller_ = policy.caller == 0 ? stream_.peer() : wire::key_caller(policy.caller);
   body_deadline_ = policy.deadline_ns == 0 ? UINT64_MAX : policy.deadline_ns;
   if (policy.streaming) {
     request.reader = this;

@@ -88,6 +88,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   BodyDecoder decoder_;
   Buffer in_;
   Buffer body_;
+  std::uint64_t caller_ = 0;    // whose budget body_ is in
   std::size_t body_start_ = 0;  // offset in in_ after the head of the current request
   std::string out_;             // answers, and heads of answers, not sent yet
   Response response_;

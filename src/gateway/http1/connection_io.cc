@@ -84,14 +84,15 @@ Task<Result<std::string_view>> Connection::read_identity_body(std::uint64_t leng
   Buffer& buffer = in_place ? in_ : body_;
   if (!in_place) {
     body_.rewind(0);
-    if (auto st = core_->grow(body_, in_.size()); !st.ok()) co_return std::move(st.error());
+    if (auto st = core_->grow(body_, in_.size(), caller_); !st.ok()) co_return std::move(st.error());
     body_.append(in_.view());
     in_.consume(in_.size());
   }
   while (buffer.size() < length) {
     // To twice the bytes received, from 1 MiB on: an announced length alone takes no memory.
     if (!in_place && body_.tail().empty()) {
-      if (auto st = core_->grow(body_, std::min(length, std::max<std::uint64_t>(kGrowBytes, 2 * body_.size())));
+      if (auto st =
+              core_->grow(body_, std::min(length, std::max<std::uint64_t>(kGrowBytes, 2 * body_.size())), caller_);
           !st.ok())
         co_return std::move(st.error());
     }
@@ -115,7 +116,7 @@ Task<Result<std::string_view>> Connection::read_decoded_body(std::uint64_t max_b
     if (piece->empty()) co_return body_.view();
     if (body_.tail().size() < piece->size()) {
       const std::uint64_t wanted = std::max<std::uint64_t>(body_.size() + piece->size(), 2 * body_.size());
-      if (auto st = core_->grow(body_, std::min(wanted, max_bytes)); !st.ok()) co_return std::move(st.error());
+      if (auto st = core_->grow(body_, std::min(wanted, max_bytes), caller_); !st.ok()) co_return std::move(st.error());
     }
     body_.append({piece->data(), piece->size()});
   }

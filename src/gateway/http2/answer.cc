@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/text.h"
 #include "gateway/http2/session.h"
 #include "gateway/wire/rules.h"
 
@@ -58,13 +59,13 @@ void Stream::submit_head(const Response& response, std::optional<std::size_t> le
   views.clear();
   scratch.clear();
   scratch.reserve(response.headers.size() + trailers.size() + 64);  // what it holds must not move
-  fmt::format_to(std::back_inserter(scratch), "{}", response.status);
+  append_number(scratch, static_cast<std::uint64_t>(response.status));
   views.push_back(field(":status", {scratch.data(), scratch.size()}));
   const bool typed = response.status != 204 && response.status != 304 && !response.content_type.empty();
   if (typed) views.push_back(field("content-type", response.content_type));
   if (length && typed) {
     const std::size_t at = scratch.size();
-    fmt::format_to(std::back_inserter(scratch), "{}", *length);
+    append_number(scratch, *length);
     views.push_back(field("content-length", {scratch.data() + at, scratch.size() - at}, NGHTTP2_NV_FLAG_NO_INDEX));
   }
   views.push_back(field("date", session_.core_->date));

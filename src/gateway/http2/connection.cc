@@ -7,6 +7,7 @@ namespace mayfly::http2 {
 namespace {
 
 constexpr std::size_t kBulkReadBytes = 64 * 1024;
+constexpr int kBulkReads = 4;  // one after the other, before the client's window opens and others have their turn
 
 }  // namespace
 
@@ -14,7 +15,7 @@ Connection::Connection(std::shared_ptr<wire::Core> core, wire::Stream stream, wi
     : core_(std::move(core)),
       stream_(std::move(stream)),
       place_(*core_, this),
-      session_(std::make_shared<Session>(core_, stream_.loopback())),
+      session_(std::make_shared<Session>(core_, stream_.loopback(), stream_.peer())),
       in_(std::move(first)) {
   session_->on_output([](void* self) { static_cast<Connection*>(self)->post_flush(); }, this);
 }
@@ -27,12 +28,9 @@ Connection::~Connection() {
 Task<Ok> Connection::run(std::shared_ptr<Connection> self) {
   if (self->core_->draining) self->session_->drain();
   for (;;) {
-    self->session_->feed(self->in_.view());
-    const bool full = self->in_.tail().empty();
-    self->in_.rewind(0);
+    self->feed();
     self->flush();
     if (self->done()) break;
-    if (full && self->in_.capacity() < kBulkReadBytes) self->in_.make_room(kBulkReadBytes);
     auto [ec, n] = co_await self->stream_.read_some(self->in_.tail());
     if (self->done()) break;
     if (ec == asio::error::operation_aborted) n = 0;  // flush() asks whether it is over
@@ -46,6 +44,21 @@ Task<Ok> Connection::run(std::shared_ptr<Connection> self) {
   if (!self->broken_) co_await self->linger();
   self->abort();
   co_return Ok{};
+}
+
+// What was read, and what has arrived behind it.
+void Connection::feed() {
+  for (int reads = 1;; ++reads) {
+    session_->feed(in_.view());
+    const bool full = in_.tail().empty();
+    in_.rewind(0);
+    if (!full) return;
+    if (in_.capacity() < kBulkReadBytes) in_.make_room(kBulkReadBytes);
+    if (reads == kBulkReads) return;
+    const std::size_t n = stream_.read_now(in_.tail());
+    if (n == 0) return;
+    in_.commit(n);
+  }
 }
 
 // Many answers become ready in one turn of the reactor, each with a coroutine of its own: they leave together.

@@ -34,6 +34,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, public
 
  private:
   bool done() const { return broken_ || (out_.empty() && session_->over()); }
+  void feed();
   void post_flush();
   void flush();
   bool send_now();

@@ -102,12 +102,17 @@ const char* limit_of(ssize_t error) {
 
 }  // namespace
 
-Session::Session(std::shared_ptr<wire::Core> core, bool loopback)
-    : core_(std::move(core)), h2_(new_session(this)), loopback_(loopback), idle_since_(core_->coarse_now_ns) {
+Session::Session(std::shared_ptr<wire::Core> core, bool loopback, std::uint64_t peer)
+    : core_(std::move(core)),
+      h2_(new_session(this)),
+      loopback_(loopback),
+      peer_(peer),
+      idle_since_(core_->coarse_now_ns) {
   const wire::Limits& limits = core_->limits;
   const nghttp2_settings_entry settings[] = {
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, limits.max_streams},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, static_cast<std::uint32_t>(kStreamWindow)},
+      {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, kMaxFrameBytes},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<std::uint32_t>(limits.max_head_bytes)}};
   nghttp2_submit_settings(h2_, NGHTTP2_FLAG_NONE, settings, std::size(settings));
   nghttp2_session_set_local_window_size(h2_, NGHTTP2_FLAG_NONE, 0, kConnectionWindow);
@@ -195,6 +200,23 @@ void Session::release_if_done(Stream* s) {
   kept_.push_back(std::move(mine));
 }
 
+// For `body` to hold `capacity` bytes: the memory of a former body, if there is one that large.
+bool Session::lend_body(wire::Buffer& body, std::size_t capacity) {
+  if (spare_body_.capacity() < capacity) return false;
+  spare_body_.rewind(0);
+  spare_body_.append(body.view());
+  spare_body_.swap(body);
+  return true;
+}
+
+// Of a large body that is done with. One a connection is kept, until a sweep finds no stream.
+void Session::keep_body(wire::Buffer& body) {
+  const bool keep = body.capacity() > spare_body_.capacity() && body.capacity() <= kMaxSpareBytes && !closed_ &&
+                    !core_->memory_is_short();
+  if (keep) body.swap(spare_body_);
+  core_->free(body);
+}
+
 void Session::on_stream_close(Stream* s) {
   s->on_close();
   release_if_done(s);
@@ -256,6 +278,9 @@ bool Session::on_frame_head(const nghttp2_frame_hd& head) {
       break;
     case NGHTTP2_WINDOW_UPDATE:
       count(Frame::kWindowUpdate);
+      break;
+    case NGHTTP2_GOAWAY:
+      if (head.length > kMaxGoawayBytes) refuse_connection("max_goaway_bytes");
       break;
     default:
       break;  // nghttp2 skips frames of unknown types before anybody is told
@@ -333,13 +358,16 @@ void Session::close() {
     if (!s->closed_) s->on_close();
     release_if_done(s);
   }
+  core_->free(spare_body_);
 }
 
 void Session::expire_if_due(std::uint64_t now) {
   if (closed_) return;
   if (draining_) final_goaway();
+  if (core_->memory_is_short()) core_->free(spare_body_);
   if (streams_.empty()) {
     kept_.clear();
+    core_->free(spare_body_);
     const auto idle = static_cast<std::uint64_t>(core_->limits.keep_alive_timeout.count()) * 1'000'000;
     if (now >= idle_since_ + idle && !refused_ && !std::exchange(draining_, true)) {
       nghttp2_session_terminate_session(h2_, NGHTTP2_NO_ERROR);

@@ -4,7 +4,8 @@
 // Owner: its Connection and each running handler, by shared_ptr: a handler may outlive the connection. Reactor thread
 // only. Whatever makes output outside of feed() calls the listener given to on_output(), once until the next pump(), so
 // that many answers leave in one send. Memory: 16 MiB of body bytes in flight for streaming handlers a connection
-// (kConnectionWindow), 1 MiB a stream; whole bodies are bounded by the budget of all bodies (wire::Core).
+// (kConnectionWindow), 1 MiB a stream; whole bodies are bounded by the budget of all bodies (wire::Core), in which the
+// memory that a connection keeps from one large body to the next counts too.
 // Abuse ends the connection with GOAWAY ENHANCE_YOUR_CALM and one log line that names the limit.
 #pragma once
 #include <nghttp2/nghttp2.h>
@@ -25,10 +26,13 @@ namespace mayfly::http2 {
 
 inline constexpr std::int32_t kConnectionWindow = 16 * 1024 * 1024;
 inline constexpr std::int32_t kStreamWindow = 1024 * 1024;
+// Of a DATA frame: it is taken as it arrives, so that its size costs no memory, and few frames cost a sender less.
+inline constexpr std::uint32_t kMaxFrameBytes = 1024 * 1024;
 
 class Session final : public std::enable_shared_from_this<Session> {
  public:
-  Session(std::shared_ptr<wire::Core> core, bool loopback);
+  // `peer`: whose budget the bodies of callers without a key are in.
+  Session(std::shared_ptr<wire::Core> core, bool loopback, std::uint64_t peer = 0);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -55,9 +59,13 @@ class Session final : public std::enable_shared_from_this<Session> {
   friend struct Callbacks;
   static constexpr std::size_t kKeptStreams = 32;
   static constexpr std::size_t kSkippedRanges = 8;  // remembered; clients count without gaps
+  static constexpr std::size_t kMaxSpareBytes = 16 * 1024 * 1024;
+  static constexpr std::size_t kMaxGoawayBytes = 16 * 1024;  // nghttp2 holds its text whole
 
   Stream* open_stream(std::int32_t id);
   void release_if_done(Stream* stream);
+  bool lend_body(wire::Buffer& body, std::size_t capacity);
+  void keep_body(wire::Buffer& body);
   void output();
   void count(Frame kind);
   bool is_skipped(std::int32_t id);
@@ -72,10 +80,12 @@ class Session final : public std::enable_shared_from_this<Session> {
   const std::shared_ptr<wire::Core> core_;
   nghttp2_session* h2_ = nullptr;
   const bool loopback_;
+  const std::uint64_t peer_;
   Guard guard_;
   std::vector<std::unique_ptr<Stream>> streams_;  // open ones, and closed ones whose handler runs
   std::vector<std::unique_ptr<Stream>> kept_;     // for reuse
   std::vector<Stream*> ready_;                    // complete requests that are not running yet
+  wire::Buffer spare_body_;  // of the last large body, for the next one: new memory costs a fault for each page
   std::string* pump_out_ = nullptr;
   std::size_t pump_limit_ = 0;
   std::string fields_;                   // scratch of answer heads: names in lower case

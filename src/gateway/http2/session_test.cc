@@ -1,27 +1,13 @@
 // Requests and answers over HTTP/2, against nghttp2's client: bodies, pieces, trailers, refusals, cancels, drain.
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include "gateway/http2/test_peer.h"
+#include "gateway/wire/test_gzip.h"
 
 namespace mayfly::http2 {
 namespace {
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
-
-std::string gzipped(const std::string& text) {
-  z_stream z{};
-  EXPECT_EQ(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string out(deflateBound(&z, text.size()), '\0');
-  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  z.avail_in = static_cast<uInt>(text.size());
-  z.next_out = reinterpret_cast<Bytef*>(out.data());
-  z.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(deflate(&z, Z_FINISH), Z_STREAM_END);
-  out.resize(z.total_out);
-  deflateEnd(&z);
-  return out;
-}
 
 TEST(Http2Session, AnswersManyRequests) {
   TestPeer p;
@@ -64,10 +50,10 @@ TEST(Http2Session, CompressedBodies) {
   for (int i = 0; i < 300'000; ++i) text += static_cast<char>('a' + (i % 1000) * (i % 7919) % 23);
   const Fields gzip = {{"content-encoding", "gzip"}};
   for (const char* path : {"/echo", "/stream"}) {
-    EXPECT_EQ(p.text(p.post(path, gzipped(text), gzip)), fmt::format("200 t{}:{}", path, text));
-    EXPECT_EQ(p.text(p.post(path, gzipped(text).substr(0, 500), gzip)), "400 malformed_body");
+    EXPECT_EQ(p.text(p.post(path, wire::compressed(text), gzip)), fmt::format("200 t{}:{}", path, text));
+    EXPECT_EQ(p.text(p.post(path, wire::compressed(text).substr(0, 500), gzip)), "400 malformed_body");
     EXPECT_EQ(p.text(p.post(path, "no gzip at all", gzip)), "400 malformed_body");
-    EXPECT_EQ(p.text(p.post(path, gzipped(std::string(9 << 20, '0')), gzip)), "413 payload_too_large");
+    EXPECT_EQ(p.text(p.post(path, wire::compressed(std::string(9 << 20, '0')), gzip)), "413 payload_too_large");
   }
   EXPECT_EQ(p.text(p.post("/echo", "x", {{"content-encoding", "br"}})), "415 unsupported_content_encoding");
 }
@@ -217,15 +203,34 @@ TEST(Http2Session, ClientThatTakesNothingLosesItsStream) {
 
 TEST(Http2Session, AllBodiesHaveABudget) {
   wire::Limits limits;
-  limits.max_buffered_bytes = 1 << 20;
+  limits.max_buffered_bytes = 2 << 20;
   TestPeer p(limits);
   const std::string most(900'000, 'x');
   const auto holds = p.request("POST", "/echo", {}, &most, true);
   p.exchange();
-  EXPECT_EQ(p.text(p.post("/echo", most)), "503 body_budget_exceeded");
-  EXPECT_EQ(p.text(p.post("/stream", most)), "503 body_budget_exceeded");
+  // One caller has half of it, whichever of its connections or streams asks.
+  EXPECT_EQ(p.text(p.post("/echo", most)), "429 caller_budget_exceeded");
+  EXPECT_EQ(p.text(p.post("/stream", most)), "429 caller_budget_exceeded");
+  EXPECT_EQ(p.text(p.post("/echo?caller=1", most)), "200 t/echo:" + most);
+  p.request("POST", "/echo?caller=1", {}, &most, true);
+  p.exchange();
+  EXPECT_EQ(p.text(p.post("/echo?caller=2", most)), "503 body_budget_exceeded");
+  EXPECT_EQ(p.text(p.post("/stream?caller=2", most)), "503 body_budget_exceeded");
   nghttp2_submit_rst_stream(p.client, 0, holds, NGHTTP2_CANCEL);
   EXPECT_EQ(p.text(p.post("/echo", most)), "200 t/echo:" + most);
+}
+
+// The memory of a large body serves the next one, counts meanwhile, and goes when the connection is idle.
+TEST(Http2Session, KeepsTheMemoryOfOneBody) {
+  TestPeer p;
+  const std::string most(900'000, 'x');
+  EXPECT_EQ(p.text(p.post("/echo", most)), "200 t/echo:" + most);
+  const std::uint64_t kept = p.core->buffered_bytes;
+  EXPECT_GE(kept, most.size());
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(p.text(p.post("/echo", most)), "200 t/echo:" + most);
+  EXPECT_EQ(p.core->buffered_bytes, kept);
+  p.sweep(kSecond);
+  EXPECT_LE(p.core->buffered_bytes, 64u * 1024);
 }
 
 TEST(Http2Session, DrainLetsStreamsFinish) {

@@ -159,6 +159,7 @@ void Stream::on_head(bool has_body) {
   }
   if (const Error e = wire::transport_refusal(head_, policy); e.code != Code::kOk) return fail(e);
   max_bytes_ = policy.max_bytes;
+  caller_ = policy.caller == 0 ? session_.peer_ : wire::key_caller(policy.caller);
   deadline_ = policy.deadline_ns == 0 ? UINT64_MAX : policy.deadline_ns;
   may_pause_ = policy.may_pause;
   streaming_ = policy.streaming;
@@ -203,7 +204,8 @@ void Stream::on_data(std::string_view bytes) {
   }
   if (body_.tail().size() < bytes.size()) {
     const std::uint64_t need = body_.size() + bytes.size();
-    auto st = session_.core_->grow(body_, need <= kKeepBytes ? kKeepBytes : std::max<std::uint64_t>(need, 2 * need));
+    auto st =
+        session_.core_->grow(body_, need <= kKeepBytes ? kKeepBytes : std::max<std::uint64_t>(need, 2 * need), caller_);
     if (!st.ok()) {
       read_error_ = st.error();
       nghttp2_session_consume(session_.h2_, id_, bytes.size());
@@ -214,17 +216,25 @@ void Stream::on_data(std::string_view bytes) {
   wake(reader_);
 }
 
+// For raw_bytes_ in body_: what the stream keeps from one request to the next does for most, a large body takes the
+// memory of the one before it.
+Status Stream::make_room() {
+  wire::Core& core = *session_.core_;
+  std::uint64_t wanted = kKeepBytes;
+  if (raw_bytes_ > kKeepBytes) {
+    if (session_.lend_body(body_, static_cast<std::size_t>(raw_bytes_)))
+      return core.grow(body_, raw_bytes_, caller_);  // its memory may have been another caller's
+    wanted = std::max(raw_bytes_, std::max<std::uint64_t>(kFirstBodyBytes, 2 * body_.size()));
+  }
+  return core.grow(body_, std::min(head_.content_length.value_or(UINT64_MAX), wanted), caller_);
+}
+
 // Of a body that the handler wants whole.
 Status Stream::append(std::string_view bytes) {
   raw_bytes_ += bytes.size();
   if (head_.encoding != RequestHead::Encoding::kIdentity) return append_decoded(bytes);
   if (raw_bytes_ > max_bytes_) return wire::too_large(max_bytes_);
-  if (body_.tail().size() < bytes.size()) {
-    const std::uint64_t known = head_.content_length.value_or(UINT64_MAX);
-    const std::uint64_t wanted = std::max<std::uint64_t>(raw_bytes_, std::max(kFirstBodyBytes, 2 * body_.size()));
-    MAYFLY_TRY(session_.core_->grow(
-        body_, std::min(known == UINT64_MAX ? std::max(raw_bytes_, wanted) : known, std::max(wanted, raw_bytes_))));
-  }
+  if (body_.tail().size() < bytes.size()) MAYFLY_TRY(make_room());
   body_.append(bytes);
   return Ok{};
 }
@@ -248,7 +258,7 @@ Status Stream::append_decoded(std::string_view bytes) {
     if (decoded_bytes_ > max_bytes_) return wire::too_large(max_bytes_);
     if (body_.tail().size() < piece->data.size()) {
       const std::uint64_t wanted = std::max<std::uint64_t>(body_.size() + piece->data.size(), 2 * body_.size());
-      MAYFLY_TRY(session_.core_->grow(body_, std::min(wanted, max_bytes_)));
+      MAYFLY_TRY(session_.core_->grow(body_, std::min(wanted, max_bytes_), caller_));
     }
     body_.append(piece->data);
   }
@@ -337,7 +347,7 @@ void Stream::drop_body() {
   if (streaming_) open_window(body_.size() + reading_.size());
   for (wire::Buffer* b : {&body_, &reading_}) {
     b->rewind(0);
-    if (b->capacity() > kKeepBytes) session_.core_->free(*b);
+    if (b->capacity() > kKeepBytes) session_.keep_body(*b);
   }
 }
 

@@ -65,6 +65,7 @@ class Stream final : private BodyReader, private ResponseWriter {
   void give_up();
   void drop_body();
   void fail(const Error& error);  // the body will not be whole: answers
+  Status make_room();
   Status append(std::string_view bytes);
   Status append_decoded(std::string_view bytes);
   Status start_inflater();
@@ -99,6 +100,7 @@ class Stream final : private BodyReader, private ResponseWriter {
   Request request_;
   void* cookie_ = nullptr;
   std::uint64_t max_bytes_ = 0;
+  std::uint64_t caller_ = 0;             // whose budget the body is in
   std::uint64_t deadline_ = UINT64_MAX;  // of the whole body
   std::uint64_t due_ = UINT64_MAX;       // of the next bytes of the body
   bool may_pause_ = false;

@@ -25,6 +25,7 @@ class TestHandler final : public HttpHandler {
     const std::string_view path = request.head->path;
     policy.streaming = path == "/stream" || path == "/hold";
     policy.may_pause = request.head->query == "pause";
+    if (request.head->query.starts_with("caller=")) policy.caller = static_cast<std::uint64_t>(request.head->query[7]);
     if (request.head->query == "due") policy.deadline_ns = request.received_ns + 1'000'000;
     if (path == "/denied") {
       cookie = nullptr;

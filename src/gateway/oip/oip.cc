@@ -43,20 +43,21 @@ std::uint64_t deadline_of(std::uint64_t received_ns, std::uint64_t timeout_us) {
   return received_ns + std::min(timeout_us, kDayUs) * 1000;
 }
 
-// The request parameter "priority", needed before the body is parsed: parsing waits for a place. Looks for the name in
-// the first and last bytes of the JSON, where parameters stand; what it finds moves a caller's requests among its own
-// only.
-std::uint64_t priority_of(std::string_view json) {
-  constexpr std::string_view kName = "\"priority\"";
+// A request parameter, `name` in quotes, that is needed before the body is parsed: parsing waits for a place. Looks for
+// it in the first and last bytes of the JSON, where parameters stand; 0 where it is not found. What it finds concerns
+// the caller's own requests only.
+std::uint64_t early_parameter(std::string_view json, std::string_view name) {
   constexpr std::size_t kLook = 2048;
-  std::size_t at = json.substr(0, kLook).find(kName);
+  std::size_t at = json.substr(0, kLook).find(name);
   if (at == std::string_view::npos && json.size() > kLook) {
     const std::size_t tail = json.size() - std::min(json.size(), kLook);
-    at = json.substr(tail).find(kName);
+    at = json.substr(tail).find(name);
     if (at != std::string_view::npos) at += tail;
   }
   if (at == std::string_view::npos) return 0;
-  const std::size_t digit = json.find_first_not_of(" \t\r\n:", at + kName.size());
+  const std::size_t colon = json.find_first_not_of(" \t\r\n", at + name.size());
+  if (colon == std::string_view::npos || json[colon] != ':') return 0;  // the value of a string
+  const std::size_t digit = json.find_first_not_of(" \t\r\n", colon + 1);
   std::uint64_t n = 0;
   if (digit != std::string_view::npos) std::from_chars(json.data() + digit, json.data() + json.size(), n);
   return n;
@@ -83,9 +84,12 @@ Task<Ok> Gateway::infer(const Request& rq, RequestContext& c, Response& rs) {
     co_return Ok{};
   }
   c.infer.clear();
-  c.priority = priority_of(rq.body.substr(0, length->value_or(rq.body.size())));
+  const std::string_view json = rq.body.substr(0, length->value_or(rq.body.size()));
+  c.priority = early_parameter(json, "\"priority\"");
+  if (const std::uint64_t us = early_parameter(json, "\"timeout\""); us > 0)
+    c.deadline_ns = std::min(c.deadline_ns, deadline_of(rq.received_ns, us));
   const CallerRegions regions(shared_memory_, c.principal.tenant);
-  c.infer.shared_memory = shared_memory_.enabled() && rq.loopback ? &regions : nullptr;
+  c.infer.shared_memory = shares_memory(rq) ? &regions : nullptr;
   auto fill = [&](Lease& lease) -> Status {
     InputArea area = lease.area();
     MAYFLY_TRY(parse_infer(rq.body, *length, v.signature, c.slot_request, area, c.infer));

@@ -103,15 +103,17 @@ const SharedMemory::Regions& SharedMemory::of(std::string_view tenant) const {
   return it == tenants_.end() ? kNone : it->second;
 }
 
+Error no_such_region(std::string_view name) {
+  return make_error(Code::kNotFound, "region_not_found",
+                    "no shared memory region \"{}\" is registered; register it first",
+                    name.substr(0, SharedMemory::kMaxNameBytes));
+}
+
 Result<const SharedMemory::Region*> CallerRegions::find(std::string_view name, std::uint64_t offset,
                                                         std::uint64_t bytes) const {
   const auto& regions = all_.of(tenant_);
   auto it = regions.find(name);
-  if (it == regions.end()) {
-    return make_error(Code::kNotFound, "region_not_found",
-                      "no shared memory region \"{}\" is registered; POST /v2/systemsharedmemory/region/NAME/register",
-                      name);
-  }
+  if (it == regions.end()) return no_such_region(name);
   const SharedMemory::Region& r = it->second;
   if (bytes <= r.bytes && offset <= r.bytes - bytes) return &r;
   return invalid("region_too_small", "{} bytes at {} do not lie in shared memory region \"{}\" of {} bytes", bytes,

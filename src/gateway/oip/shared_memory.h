@@ -48,6 +48,8 @@ class SharedMemory {
   std::size_t count_ = 0;
 };
 
+Error no_such_region(std::string_view name);  // not_found "region_not_found"
+
 // The regions of one caller. A value; borrows the registry.
 class CallerRegions final : public SharedMemoryAccess {
  public:

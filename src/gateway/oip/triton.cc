@@ -24,11 +24,11 @@ Result<Json> parse_object(std::string_view body) {
 
 std::string triton_type(Dtype t) { return t == Dtype::kBytes ? "TYPE_STRING" : fmt::format("TYPE_{}", dtype_name(t)); }
 
-Json config_tensors(const std::vector<TensorSpec>& tensors, bool inputs) {
+Json config_tensors(const Version& v, const std::vector<TensorSpec>& tensors, bool inputs) {
   Json out = Json::array();
   for (const TensorSpec& t : tensors) {
     Json dims = Json::array();
-    for (std::int64_t d : t.shape.view()) dims.push_back(d);
+    for (std::int64_t d : grpc::config_dims(v, t.shape)) dims.push_back(d);
     Json j = {{"name", t.name}, {"data_type", triton_type(t.dtype)}, {"dims", dims}, {"is_shape_tensor", false}};
     if (inputs)
       j.update({{"format", "FORMAT_NONE"}, {"allow_ragged_batch", false}, {"optional", false}});
@@ -39,16 +39,15 @@ Json config_tensors(const std::vector<TensorSpec>& tensors, bool inputs) {
   return out;
 }
 
-// Dimensions are whole, batch dimension included: that is what max_batch_size 0 means.
 Json config_of(const ServedVersion& s) {
   const Version& v = *s.version;
   return {{"name", v.endpoint},
           {"platform", "onnxruntime_onnx"},
           {"backend", "onnxruntime"},
           {"version_policy", {{"latest", {{"num_versions", Control::kKeptVersions}}}}},
-          {"max_batch_size", 0},
-          {"input", config_tensors(v.signature.inputs, true)},
-          {"output", config_tensors(v.signature.outputs, false)},
+          {"max_batch_size", v.batch ? v.batch.max_rows : 0},
+          {"input", config_tensors(v, v.signature.inputs, true)},
+          {"output", config_tensors(v, v.signature.outputs, false)},
           {"instance_group",
            Json::array({{{"name", v.endpoint}, {"kind", "KIND_CPU"}, {"count", v.settings.max_instances}}})},
           {"default_model_filename", "model.onnx"},
@@ -209,17 +208,18 @@ void Gateway::triton_page(RequestContext& c, Response& rs) {
   rs.body = text({{"model_stats", stats}});
 }
 
+Status Gateway::may_share(const Request& rq) const {
+  if (shares_memory(rq)) return Ok{};
+  return invalid("shared_memory_unsupported",
+                 "shared memory is for callers on the host of a server that was started with --shared-memory");
+}
+
 Task<Ok> Gateway::shared_memory_page(const Request& rq, RequestContext& c, Response& rs) {
   auto fail = [&](const Error& e) { render_error(e, rq.head, rs); };
   if (c.spec->route == Route::kCudaSharedMemory) {
     co_return fail(invalid("not_supported", "CUDA shared memory is not supported: models run on processors")), Ok{};
   }
-  if (!shared_memory_.enabled() || !rq.loopback) {
-    co_return fail(
-        invalid("shared_memory_unsupported",
-                "shared memory is for callers on the host of a server that was started with --shared-memory")),
-        Ok{};
-  }
+  if (const Status st = may_share(rq); !st.ok()) co_return fail(st.error()), Ok{};
   const std::string& tenant = c.principal.tenant;
   if (c.spec->route == Route::kSharedMemoryRegister) {
     auto body = parse_object(rq.body);
@@ -250,9 +250,7 @@ Task<Ok> Gateway::shared_memory_page(const Request& rq, RequestContext& c, Respo
     regions.push_back({{"name", name}, {"key", r.key}, {"offset", r.offset}, {"byte_size", r.bytes}});
   }
   if (!c.part.empty() && regions.empty()) {
-    co_return fail(
-        make_error(Code::kNotFound, "region_not_found", "no shared memory region \"{}\" is registered", c.part)),
-        Ok{};
+    co_return fail(no_such_region(c.part)), Ok{};
   }
   rs.body = text(regions);
   co_return Ok{};

@@ -3,6 +3,7 @@
 // Owner: one connection or stream. Memory that runs out ends the process, as operator new would.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <span>
@@ -23,13 +24,15 @@ class Buffer {
       : data_(std::exchange(o.data_, nullptr)),
         capacity_(std::exchange(o.capacity_, 0)),
         begin_(std::exchange(o.begin_, 0)),
-        end_(std::exchange(o.end_, 0)) {}
+        end_(std::exchange(o.end_, 0)),
+        account_(o.account_) {}
 
   void swap(Buffer& o) noexcept {
     std::swap(data_, o.data_);
     std::swap(capacity_, o.capacity_);
     std::swap(begin_, o.begin_);
     std::swap(end_, o.end_);
+    std::swap(account_, o.account_);
   }
 
   std::string_view view() const { return {data_ + begin_, end_ - begin_}; }
@@ -37,6 +40,9 @@ class Buffer {
   bool empty() const { return begin_ == end_; }
   std::size_t capacity() const { return capacity_; }
   std::size_t begin() const { return begin_; }
+  // The caller whose budget its memory is in; Core keeps the account.
+  std::uint64_t account() const { return account_; }
+  void set_account(std::uint64_t caller) { account_ = caller; }
   std::span<char> tail() { return {data_ + end_, capacity_ - end_}; }
   void commit(std::size_t n) { end_ += n; }
   void consume(std::size_t n) { begin_ += n; }
@@ -73,6 +79,7 @@ class Buffer {
   std::size_t capacity_ = 0;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
+  std::uint64_t account_ = 0;
 };
 
 }  // namespace mayfly::wire

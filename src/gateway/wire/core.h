@@ -11,6 +11,7 @@
 #include <list>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "gateway/http.h"
 #include "gateway/wire/buffer.h"
@@ -22,6 +23,7 @@ struct Limits {
   std::size_t max_head_bytes = 64 * 1024;
   // Of all bodies that are held whole, allocated; further ones get 503. HTTP/1 counts those over 64 KiB and decoded
   // ones; what comes to it are 128 KiB a connection at most for its head and a small body. HTTP/2 counts every body.
+  // One caller's bodies take at most half of it.
   std::uint64_t max_buffered_bytes = 1ULL << 30;
   std::uint32_t max_streams = 128;                       // of one HTTP/2 connection, running handlers included
   std::chrono::milliseconds head_timeout{10'000};        // first byte of a head, or of a TLS handshake, to its last
@@ -43,6 +45,9 @@ class Member {
   virtual int native_handle() = 0;
   virtual void client_gone() = 0;
 };
+
+// Who sends a body: a key by its number, else the peer by its address (Stream::peer), of IPv6 its first 64 bits.
+constexpr std::uint64_t key_caller(std::uint64_t key) { return key | 1ULL << 63; }
 
 using EventLog = std::function<void(std::string_view event, std::string_view detail)>;
 
@@ -66,10 +71,15 @@ struct Core {
   std::uint64_t due_in(std::chrono::milliseconds timeout) const {
     return coarse_now_ns + static_cast<std::uint64_t>(timeout.count()) * 1'000'000;
   }
-  // `body` to at least `capacity` bytes, if the budget of all bodies has them: body_budget_exceeded.
-  Status grow(Buffer& body, std::uint64_t capacity);
+  // `body` to at least `capacity` bytes of `caller`'s budget. body_budget_exceeded: the budget of all bodies has not so
+  // many; caller_budget_exceeded: the caller's half has not.
+  Status grow(Buffer& body, std::uint64_t capacity, std::uint64_t caller);
   void free(Buffer& body);
   bool memory_is_short() const { return buffered_bytes > limits.max_buffered_bytes / 2; }
+
+ private:
+  void charge(std::uint64_t caller, std::uint64_t more, std::uint64_t less);
+  std::unordered_map<std::uint64_t, std::uint64_t> held_;  // bytes by caller; those that hold some
 };
 
 // Membership in the list of connections, from construction to destruction.

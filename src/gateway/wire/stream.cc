@@ -9,11 +9,27 @@
 
 namespace mayfly::wire {
 
+namespace {
+
+std::uint64_t caller_of(const asio::ip::address& peer) {
+  if (peer.is_v4()) return peer.to_v4().to_uint();
+  const auto bytes = peer.to_v6().to_bytes();
+  std::uint64_t network = 0;
+  for (std::size_t i = 0; i < 8; ++i) network = network << 8 | bytes[i];
+  if (!peer.to_v6().is_v4_mapped()) return network;
+  std::uint64_t v4 = 0;
+  for (std::size_t i = 12; i < 16; ++i) v4 = v4 << 8 | bytes[i];
+  return v4;
+}
+
+}  // namespace
+
 Stream::Stream(Socket socket) : socket_(std::move(socket)) {
   error_code ec;
   socket_.set_option(asio::ip::tcp::no_delay(true), ec);
   socket_.native_non_blocking(true, ec);
   const auto peer = socket_.remote_endpoint(ec).address();
+  if (!ec) peer_ = caller_of(peer);
   loopback_ = !ec && (peer.is_loopback() ||
                       (peer.is_v6() && peer.to_v6().is_v4_mapped() && peer.to_v6().to_bytes()[12] == 127));
 }
@@ -26,6 +42,12 @@ ssize_t Stream::send_plain(std::span<iovec> parts) {
     const ssize_t n = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0 || errno != EINTR) return n;
   }
+}
+
+std::size_t Stream::read_now(std::span<char> into) {
+  if (tls_) return 0;
+  const ssize_t n = ::recv(socket_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
+  return n > 0 ? static_cast<std::size_t>(n) : 0;
 }
 
 Status Stream::start_tls(const TlsContext& context) {

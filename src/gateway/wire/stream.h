@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <tuple>
@@ -23,7 +24,8 @@ class Stream {
  public:
   explicit Stream(Socket socket);
 
-  bool loopback() const { return loopback_; }  // the peer's address is a loopback address
+  bool loopback() const { return loopback_; }   // the peer's address is a loopback address
+  std::uint64_t peer() const { return peer_; }  // by its address, for budgets; see core.h
   int native_handle() { return socket_.native_handle(); }
   // Whether bytes go through TLS. start_tls() comes first, before anything was read.
   bool secure() const { return tls_ != nullptr; }
@@ -37,6 +39,8 @@ class Stream {
     if (tls_) return read_tls(into);
     return socket_.async_read_some(asio::buffer(into.data(), into.size()), use_result);
   }
+  // What has arrived, without waiting; 0: nothing, or not to be had this way (TLS, the end, an error).
+  std::size_t read_now(std::span<char> into);
   // What the kernel takes at once, as sendmsg(2): -1 with errno EAGAIN if nothing.
   ssize_t send_now(std::span<iovec> parts) { return tls_ ? send_tls(parts) : send_plain(parts); }
   Task<std::tuple<error_code>> wait_writable() { return socket_.async_wait(Socket::wait_write, use_result); }
@@ -62,6 +66,7 @@ class Stream {
   ssize_t send_tls(std::span<iovec> parts);
   Socket socket_;
   std::unique_ptr<TlsSession> tls_;
+  std::uint64_t peer_ = 0;
   bool loopback_ = false;
 };
 

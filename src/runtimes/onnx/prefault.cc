@@ -36,7 +36,7 @@ bool advise(std::span<std::byte> range, std::size_t piece, int advice) {
 std::span<std::byte> grow_heap(std::size_t bytes) {
   mallopt(M_MMAP_THRESHOLD, kLargeBlock);
   mallopt(M_TRIM_THRESHOLD, kNeverTrim);
-  void* block = std::malloc(std::min<std::size_t>(bytes, kLargeBlock - kPage));
+  void* block = std::malloc(bytes);
   if (block == nullptr) return {};
   const std::size_t got = malloc_usable_size(block);
   std::free(block);

@@ -14,8 +14,8 @@ namespace mayfly {
 
 class Prefault {
  public:
-  static constexpr std::size_t kWorthBytes = 2 << 20;      // less than that is not worth a thread
-  static constexpr std::size_t kMaxHeapBytes = 256 << 20;  // of a figure that another process has measured
+  static constexpr std::size_t kWorthBytes = 2 << 20;     // less than that is not worth a thread
+  static constexpr std::size_t kMaxHeapBytes = 31 << 20;  // larger blocks than that don't come from the heap
   // `heap_bytes`: what session and runs take, as measured at deploy. The heap is grown here, in the caller's thread.
   Prefault(std::span<const std::byte> artefact, std::uint64_t heap_bytes);
   Prefault(const Prefault&) = delete;

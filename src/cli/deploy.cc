@@ -39,6 +39,8 @@ void add_deploy(CLI::App& app, Context& ctx) {
   add_source_flags(*cmd, o->source);
   cmd->add_option("--memory", f.memory, "memory of an instance: 512Mi, 2Gi");
   cmd->add_option("--cpu", f.cpu, "processors of an instance: 1, 0.5, 500m");
+  cmd->add_option("--threads", f.threads, "threads of one run; 0: as many as --cpu");
+  cmd->add_option("--tier-up", f.tier_up, "auto or off: change busy instances to pre-packed weights where that pays");
   cmd->add_option("--min", f.min, "instances kept even if idle");
   cmd->add_option(
       "--provisioned", f.provisioned,

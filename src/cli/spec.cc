@@ -237,6 +237,8 @@ Result<Json> spec_from_flags(const DeployFlags& f) {
   set("max", f.max);
   set("concurrency", f.concurrency);
   set("queue", f.queue);
+  set("threads", f.threads);
+  set("tier_up", f.tier_up);
   set("parked", f.parked);
   set("cold_start_budget_ms", f.cold_start_budget_ms);
   if (!f.provisioned.empty()) {

@@ -18,8 +18,9 @@ namespace mayfly::cli {
 using Json = nlohmann::json;
 
 struct DeployFlags {
-  std::optional<std::string> memory, cpu, idle, timeout, max_request, max_response, batch_delay;
-  std::optional<std::uint32_t> min, max, concurrency, queue, top, batch_max, parked, cold_start_budget_ms;
+  std::optional<std::string> memory, cpu, tier_up, idle, timeout, max_request, max_response, batch_delay;
+  std::optional<std::uint32_t> threads, min, max, concurrency, queue, top, batch_max, parked;
+  std::optional<std::uint32_t> cold_start_budget_ms;
   std::vector<std::string> provisioned;  // COUNT[@DAYS[@FROM-TO]], as "5@mon-fri@08:00-18:00"
   std::optional<std::string> labels_file, image_input, output_name, sample_file;
 };

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -14,6 +15,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kReportBytes = 1 << 20;
+constexpr std::uint64_t kMaxArtefactBytes = 1ULL << 40;
 
 class Job final : public SandboxListener {
  public:
@@ -65,6 +67,44 @@ Result<CompileReport> figures(const nlohmann::json& doc, std::string_view text) 
 }
 
 }  // namespace
+
+policy::TierPlan tier_plan(std::string_view report_json) {
+  constexpr double kMaxMs = 1e6, kMaxBytes = 1e13;
+  policy::TierPlan plan;
+  auto doc = parse_json_bounded(report_json);
+  if (!doc.ok() || !doc->is_object() || !doc->contains("tier")) return plan;
+  const nlohmann::json& tier = (*doc)["tier"];
+  const auto number = [&](const char* key, double high) {
+    const auto at = tier.find(key);
+    return at != tier.end() && at->is_number() ? std::clamp(at->get<double>(), 0.0, high) : 0.0;
+  };
+  if (!flag(tier, "worth")) return plan;
+  const double gain_ms = number("mapped_ms", kMaxMs) - number("packed_ms", kMaxMs);
+  plan.allowed = gain_ms > 0;
+  plan.gain_ns = static_cast<std::uint64_t>(std::max(gain_ms, 0.0) * 1e6);
+  plan.build_ns = static_cast<std::uint64_t>(number("packed_load_ms", kMaxMs) * 1e6);
+  plan.packed_bytes = static_cast<std::uint64_t>(number("packed_bytes", kMaxBytes));
+  return plan;
+}
+
+FileRanges working_set(std::string_view report_json) {
+  constexpr std::size_t kMaxRanges = 1024;
+  FileRanges out;
+  auto doc = parse_json_bounded(report_json);
+  if (!doc.ok() || !doc->is_object() || !doc->contains("working_set")) return out;
+  const nlohmann::json& set = (*doc)["working_set"];
+  const auto ranges = set.find("ranges");
+  if (!set.is_object() || ranges == set.end() || !ranges->is_array() || ranges->size() > kMaxRanges) return out;
+  std::uint64_t end = 0;
+  for (const nlohmann::json& r : *ranges) {
+    if (!r.is_array() || r.size() != 2 || !r[0].is_number_unsigned() || !r[1].is_number_unsigned()) return {};
+    const std::uint64_t offset = r[0], bytes = r[1];
+    if (offset < end || bytes > kMaxArtefactBytes || offset > kMaxArtefactBytes) return {};
+    end = offset + bytes;
+    out.emplace_back(offset, bytes);
+  }
+  return out;
+}
 
 Result<CompileReport> read_report(std::string_view text) {
   auto parsed = parse_json_bounded(text);

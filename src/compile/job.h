@@ -2,10 +2,13 @@
 // and reports. The server never parses the model; it reads the job's report as hostile text.
 #pragma once
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "async/one_shot.h"
 #include "base/fd.h"
 #include "launcher/client.h"
+#include "policy/tier.h"
 #include "tensor/tensor.h"
 
 namespace mayfly {
@@ -30,6 +33,12 @@ Task<Result<CompileReport>> compile_model(LauncherClient& launcher, int model_fd
                                           int artefact_fd, CompileLimits limits);
 // The report of a finished job; exposed for the tests.
 Result<CompileReport> read_report(std::string_view text);
+// What it says of the packed form, clamped to what can be: not allowed where it says nothing.
+policy::TierPlan tier_plan(std::string_view report_json);
+// Offset and bytes of the parts of the artefact that a first run reads, ascending; nothing where it says nothing of
+// use.
+using FileRanges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
+FileRanges working_set(std::string_view report_json);
 // The same from what was stored of it (CompileReport::json).
 Result<CompileReport> read_stored_report(std::string_view report_json);
 

@@ -23,6 +23,7 @@ NodeSettings node_settings(const EndpointSettings& s) {
   NodeSettings n;
   n.memory_bytes = s.memory_bytes;
   n.cpu_milli = s.cpu_milli;
+  n.threads = s.threads;
   n.min_instances = s.min_instances;
   n.parked = s.parked;
   n.provisioned = s.provisioned;
@@ -147,6 +148,10 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
   v->signature = report.signature;
   v->settings = node_settings(settings);
   v->artefact_path = artefacts_.path(row.package);
+  if (const FileRanges ranges = working_set(report.json); !ranges.empty())
+    v->prefetch = std::make_shared<Prefetch>(ranges);
+  v->tier = tier_plan(report.json);
+  v->tier.allowed = v->tier.allowed && settings.tier_up;
   v->heap_bytes = report.private_bytes;
   MAYFLY_TRY(set_batch(settings, report, *v));
   if (settings.image) MAYFLY_TRY(set_image(*settings.image, report.signature, v->transform));
@@ -427,6 +432,9 @@ Task<Status> Control::restore() {
 
 void Control::on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
                                 std::string_view detail) {
+  if (event == "tier_packed") {
+    if (const EndpointPtr e = find(v.tenant, v.endpoint)) ++e->metrics.tier_ups;
+  }
   std::string line =
       fmt::format(R"({{"time":"{}","event":"instance_{}","endpoint":"{}","version":{},"instance":{},"detail":)",
                   Log::timestamp(), event, v.endpoint, v.number, instance);

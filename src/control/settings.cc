@@ -191,6 +191,15 @@ Json print_crop(const Setting&, const EndpointSettings& s) {
   return s.image->crop_permille / 1000.0;
 }
 
+Status parse_tier_up(const Setting& row, const Json& value, EndpointSettings& s) {
+  if (value == "auto" || value == true || value == "off" || value == false) {  // YAML reads off as false
+    s.tier_up = value == "auto" || value == true;
+    return Ok{};
+  }
+  return wrong(row, value);
+}
+Json print_tier_up(const Setting&, const EndpointSettings& s) { return s.tier_up ? "auto" : "off"; }
+
 Status parse_layout(const Setting& row, const Json& value, EndpointSettings& s) {
   if (value != "nchw" && value != "nhwc") return wrong(row, value);
   s.image->nhwc = value == "nhwc";
@@ -283,6 +292,10 @@ const Setting kSettings[] = {
      "Memory of one instance; it is ended when it takes more."},
     {"cpu", "CPUs, or thousandths with m", kCpuScales, &S::cpu_milli, 100, 64'000, "", parse_field, print_field,
      "CPU time one instance may take: 1, 0.5 or 500m."},
+    {"threads", kNumber, kCountScales, &S::threads, 0, 64, "", parse_field, print_field,
+     "Threads of one run, at most cpu rounded up. 0: as many as that; never more than the machine has CPUs."},
+    {"tier_up", "a word", {}, {}, 0, 0, "auto or off", parse_tier_up, print_tier_up,
+     "auto: where the deploy found that pre-packed weights run faster, a busy instance changes to them if its memory allows it."},
     {"min", kNumber, kCountScales, &S::min_instances, 0, 1000, "", parse_field, print_field,
      "Instances that are kept also when nobody calls. 0: the endpoint costs nothing while idle."},
     {"max", kNumber, kCountScales, &S::max_instances, 1, 1000, "", parse_field, print_field,
@@ -444,6 +457,11 @@ Result<EndpointSettings> settings_from_json(std::string_view json) {
   if (!spec.ok()) return std::move(spec.error());
   EndpointSettings s;
   MAYFLY_TRY(read_group(*spec, "", s));
+  if (s.threads > (s.cpu_milli + 999) / 1000) {
+    return invalid("invalid_setting",
+                   "setting threads: {} is above cpu rounded up, which is {}; raise cpu or lower threads", s.threads,
+                   (s.cpu_milli + 999) / 1000);
+  }
   for (const policy::ProvisionWindow& w : s.provisioned) {
     if (w.count > s.max_instances) {
       return invalid("invalid_setting", "setting provisioned: {} is above max, which is {}; raise max or lower it",

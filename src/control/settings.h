@@ -31,6 +31,8 @@ struct ClassesOutput {  // output: {classes: {labels: [..], top: 5, output: "pro
 struct EndpointSettings {
   std::uint64_t memory_bytes = 512ULL << 20;         // memory: "512Mi" (Ki Mi Gi or plain bytes), 64Mi … 64Gi
   std::uint32_t cpu_milli = 1000;                    // cpu: 1 | "500m"; 100m … 64
+  std::uint32_t threads = 0;                         // threads: 0 (as many as cpu) … 64, at most cpu rounded up
+  bool tier_up = true;                               // tier_up: auto | off
   std::uint32_t min_instances = 0;                   // min: 0 … 1000
   std::uint32_t max_instances = 10;                  // max: 1 … 1000
   std::uint32_t parked = 0;                          // parked: 0 … 1000 instances, ready and stopped

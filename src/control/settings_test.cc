@@ -54,6 +54,25 @@ TEST(SettingsTest, ReadsEverySetting) {
   EXPECT_THAT(s.classes->labels, ::testing::ElementsAre("cat", "dög"));
 }
 
+TEST(SettingsTest, ThreadsAreAtMostTheProcessors) {
+  EXPECT_EQ(parsed(R"({"cpu":"2500m","threads":3})").threads, 3U);
+  EXPECT_EQ(parsed("{}").threads, 0U);
+  const Error e = refused(R"({"cpu":2,"threads":3})");
+  EXPECT_EQ(e.reason, "invalid_setting");
+  EXPECT_THAT(e.message, HasSubstr("setting threads: 3 is above cpu rounded up, which is 2"));
+  EXPECT_EQ(refused(R"({"cpu":64,"threads":65})").reason, "invalid_setting");
+}
+
+// YAML's `off` may arrive as a word or as false.
+TEST(SettingsTest, TierUpIsAutoOrOff) {
+  EXPECT_TRUE(parsed("{}").tier_up);
+  EXPECT_TRUE(parsed(R"({"tier_up":"auto"})").tier_up);
+  EXPECT_FALSE(parsed(R"({"tier_up":"off"})").tier_up);
+  EXPECT_FALSE(parsed(R"({"tier_up":false})").tier_up);
+  EXPECT_THAT(settings_to_json(parsed(R"({"tier_up":"off"})")), HasSubstr(R"("tier_up":"off")"));
+  EXPECT_EQ(refused(R"({"tier_up":"on"})").reason, "invalid_setting");
+}
+
 // Such a text ended the process where it was destroyed or printed, stored ones included.
 TEST(SettingsTest, RefusesDeepText) {
   const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');

@@ -18,6 +18,7 @@ constexpr Counter kCounters[] = {
     {"mayfly_request_retries_total", "Requests run again after their instance was lost", &EndpointMetrics::retries},
     {"mayfly_requests_cancelled_total", "Requests whose caller went away before the answer",
      &EndpointMetrics::cancelled},
+    {"mayfly_tier_ups_total", "Instances that changed to the packed form of their model", &EndpointMetrics::tier_ups},
 };
 struct Limited {  // by the key of the caller; one series each
   std::string_view reason;

@@ -57,7 +57,8 @@ constexpr std::string_view kSchemas = R"json("schemas":{
   "cold_starts":{"type":"integer"},"created_ms":{"type":"integer"}}},
 "Instance":{"type":"object","required":["id","endpoint","version","pid","state"],"properties":{
   "id":{"type":"integer"},"endpoint":{"type":"string"},"version":{"type":"integer"},"pid":{"type":"integer"},
-  "state":{"type":"string"},"requests":{"type":"integer"},"memory_bytes":{"type":"integer"}}},
+  "state":{"type":"string"},"requests":{"type":"integer"},"memory_bytes":{"type":"integer"},
+  "tier":{"enum":["mapped","building","packed","no_memory","failed"]}}},
 "Key":{"type":"object","required":["id","name","scopes"],"properties":{
   "id":{"type":"string"},"name":{"type":"string"},"scopes":{"type":"array","items":{"type":"string"}},
   "created_ms":{"type":"integer"},"revoked":{"type":"boolean"},"key":{"type":"string"},"under_way":{"type":"integer"},

@@ -26,7 +26,8 @@ constexpr std::size_t kBlanks = 4;       // held ahead of need
 constexpr std::size_t kMaxFailures = 3;  // blanks in a row: requests are refused instead of kept
 constexpr std::size_t kMaxSandboxes = 2000;
 constexpr std::uint64_t kMaxMemory = 1ULL << 40;
-constexpr std::uint32_t kMaxPids = 64;  // threads of one sandbox
+constexpr std::uint32_t kMinPids = 64;  // threads of one sandbox, at least allowed
+constexpr std::uint32_t kMaxRunThreads = 64;
 // Shares of the processor against other sandboxes, in the units of cgroup v2's cpu.weight: one that starts goes first,
 // for somebody waits for it and it is soon over.
 constexpr std::uint32_t kStartingWeight = 1000, kSettledWeight = 100;
@@ -49,6 +50,10 @@ void send_signal(const Sandbox& sandbox, int signal) {
   }
 }
 
+// While an instance changes its tier it has the threads of two sessions.
+std::uint32_t max_pids(std::uint32_t cpu_milli) {
+  return std::max(kMinPids, 2 * std::min(cpu_milli / 1000 + 1, kMaxRunThreads) + 8);
+}
 void end_sandbox(const Sandbox& sandbox) { send_signal(sandbox, SIGKILL); }
 
 // A request for which no blank was ready.
@@ -235,7 +240,8 @@ void Launcher::serve_pending() {
 
 Status Launcher::hand_over(Sandbox& sandbox, const Pending& pending) {
   const LaunchRequest& rq = pending.request;
-  const CgroupLimits limits{std::min(rq.memory_bytes, kMaxMemory), std::clamp(rq.cpu_milli, 10U, 1'000'000U), kMaxPids};
+  const CgroupLimits limits{std::min(rq.memory_bytes, kMaxMemory), std::clamp(rq.cpu_milli, 10U, 1'000'000U),
+                            max_pids(rq.cpu_milli)};
   MAYFLY_TRY(sandbox.cgroup.set(limits));
   std::vector<int> fds;
   for (const Fd& fd : pending.fds) fds.push_back(fd.get());

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstring>
 #include <fstream>
+#include <thread>
 
 namespace mayfly {
 namespace {
@@ -32,6 +33,12 @@ std::string describe_end(const LaunchEvent& e) {
   if (WEXITSTATUS(e.wait_status) == 100)
     return "its sandbox could not be completed; `mayfly doctor` tells what this machine lacks";
   return fmt::format("exited with status {}", WEXITSTATUS(e.wait_status));
+}
+
+std::uint32_t run_threads(const NodeSettings& s) {
+  const std::uint32_t by_cpu = std::max(1U, (s.cpu_milli + 999) / 1000);
+  const std::uint32_t wanted = s.threads == 0 ? by_cpu : std::min(s.threads, by_cpu);
+  return std::min(wanted, std::max(1U, std::thread::hardware_concurrency()));
 }
 
 // blame: instance_failed where the instance did it; instance_lost where it was ended by us, or could not be made.
@@ -93,7 +100,7 @@ Status Instance::make_arena() {
   arena_ = ArenaView(base, g);
   ArenaHeader& h = arena_.header();
   h.magic = kArenaMagic;
-  h.threads = std::max(1U, (version_->settings.cpu_milli + 999) / 1000);
+  h.threads = run_threads(version_->settings);
   h.geometry = g;
   h.transform = version_->transform;
   h.heap_bytes = std::min(version_->heap_bytes, version_->settings.memory_bytes / 2);
@@ -110,6 +117,7 @@ Status Instance::launch() {
     return errno_error(errno,
                        fmt::format("open the artefact of {} at {}", version_->display(), version_->artefact_path));
   }
+  if (version_->prefetch) arena_.header().on_disk = version_->prefetch->begin(artefact.get()) ? 1 : 0;
   LaunchRequest rq;
   rq.kind = LaunchKind::kInstance;
   rq.id = id_;
@@ -256,6 +264,7 @@ bool Instance::complete(std::uint32_t slot) {
     return false;
   }
   owner_.on_run(wall_ns, call->result().run_ns, call->requests());
+  if (tier_.after_run(version_->tier, arena_, memory_file_, version_->settings.memory_bytes)) wake();
   call->finish(CallOutcome{});
   return true;
 }
@@ -275,6 +284,7 @@ void Instance::drain() {
       }
       if (phase_ >= InstancePhase::kEnding) return;
     }
+    if (tier_.changed(arena_)) owner_.on_tier(*this);
     probe_if_unasked();
     if (open_ && running_.empty() && !submit_posted_) submit_open();
     if (ring_prepare_sleep(h.completed)) return;

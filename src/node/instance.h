@@ -16,6 +16,7 @@
 #include "launcher/client.h"
 #include "node/batch.h"
 #include "node/call.h"
+#include "node/tier_watch.h"
 #include "node/version.h"
 #include "policy/batch.h"
 
@@ -37,6 +38,7 @@ class InstanceOwner {  // the pool
   // A run that answered so many requests took so long, the hand-over included; run_ns: inside the runtime, as the
   // instance says.
   virtual void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) = 0;
+  virtual void on_tier(Instance& instance) = 0;             // it has another tier now
   virtual void on_resumed(std::uint64_t ns) = 0;            // a parked one has answered, so long after it was resumed
   virtual void on_batching_failed(Instance& instance) = 0;  // a batch did not come back row by row
   // How long requests of this version are apart, and how long a run takes (ns); 0: not known.
@@ -86,6 +88,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint64_t spawned_ns() const { return spawned_ns_; }
   std::uint64_t last_used_ns() const { return last_used_ns_; }
   std::uint64_t requests() const { return requests_; }
+  const TierWatch& tier() const { return tier_; }
   std::uint64_t parked_ns() const { return parked_ns_; }
   // It was started to be parked, before anybody asked for it; true until it is parked.
   bool ahead() const { return ahead_; }
@@ -146,6 +149,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   EndKind end_kind_ = EndKind::kFailed;
   bool ahead_ = false;
   std::string memory_file_;  // told by the launcher
+  TierWatch tier_;
   std::uint64_t private_bytes_ = 0, measured_ns_ = 0, measured_requests_ = 0, artefact_bytes_ = 0;
 };
 

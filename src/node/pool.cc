@@ -300,6 +300,12 @@ void Pool::on_ready(Instance& instance) {
   serve_waiters();
 }
 
+void Pool::on_tier(Instance& instance) {
+  const std::uint64_t ns = instance.arena().header().tier.build_ns.load(std::memory_order_relaxed);
+  host_.on_event(record_, instance.id(), fmt::format("tier_{}", instance.tier().name()),
+                 ns == 0 ? "" : fmt::format("built in {} ms", ns / 1'000'000));
+}
+
 void Pool::on_resumed(std::uint64_t ns) { record_.measures.resume.observe(ns); }
 
 // The signature said that rows can be joined, and the deploy tried it; still this model's outputs are not row by row.

@@ -80,6 +80,7 @@ class Pool final : public InstanceOwner {
   void on_ready(Instance& instance) override;
   void on_slot_free(Instance& instance) override;
   void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) override;
+  void on_tier(Instance& instance) override;
   void on_batching_failed(Instance& instance) override;
   void on_resumed(std::uint64_t ns) override;
   std::uint64_t arrival_gap_ns() const override { return record_.gap_ns; }

@@ -7,7 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "node/prefetch.h"
 #include "policy/hold.h"
+#include "policy/tier.h"
 #include "tensor/tensor.h"
 #include "worker_ipc/arena.h"
 #include "worker_ipc/batch_plan.h"
@@ -17,6 +19,7 @@ namespace mayfly {
 struct NodeSettings {  // the part of an endpoint's settings that the node acts upon
   std::uint64_t memory_bytes = 512ULL << 20;
   std::uint32_t cpu_milli = 1000;
+  std::uint32_t threads = 0;  // of a run; 0: as many as cpu_milli allows
   std::uint32_t min_instances = 0, max_instances = 10, concurrency = 8;
   std::uint32_t parked = 0;  // instances kept ready with their process stopped
   std::vector<policy::ProvisionWindow> provisioned;
@@ -36,8 +39,10 @@ struct Version {
   NodeSettings settings;
   TransformConfig transform;
   BatchPlan batch;
-  std::uint64_t heap_bytes = 0;  // private memory of session and runs, as the deploy measured it
-  std::string artefact_path;     // relative to the data folder
+  policy::TierPlan tier;
+  std::shared_ptr<Prefetch> prefetch;  // may be null: where the deploy recorded nothing
+  std::uint64_t heap_bytes = 0;        // private memory of session and runs, as the deploy measured it
+  std::string artefact_path;           // relative to the data folder
   std::string display() const { return '"' + endpoint + "\" version " + number_text; }
 };
 using VersionPtr = std::shared_ptr<const Version>;

@@ -42,6 +42,7 @@ struct EndpointMetrics {
   std::uint64_t requests = 0, errors = 0, cold = 0, resumed = 0, retries = 0, rejected = 0;
   std::uint64_t rate_limited = 0, concurrency_limited = 0;  // refused for the caller's key
   std::uint64_t cancelled = 0;                              // the caller went away
+  std::uint64_t tier_ups = 0;                               // instances that changed to the packed form
   Histogram total, receive, parse, queue, infer, print, start;
   RowHistogram rows;           // runs that answered
   std::uint64_t error_ns = 0;  // the part of `total` that ended in an error

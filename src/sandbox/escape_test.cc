@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -136,6 +137,29 @@ TEST_F(Escape, OtherProcesses) {
     expect_errno([] { return result(syscall(SYS_process_vm_readv, 1, nullptr, 0, nullptr, 0, 0)); }, EPERM, profile);
     expect_errno([] { return result(syscall(SYS_pidfd_open, 1, 0)); }, EPERM, profile);
   }
+}
+
+int set_policy(long pid, int policy) {
+  const sched_param param{policy == SCHED_FIFO ? 1 : 0};
+  return result(syscall(SYS_sched_setscheduler, pid, policy, &param));
+}
+int set_first_cpu(long pid) {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return errno;
+  return result(syscall(SYS_sched_setaffinity, pid, sizeof set, &set));
+}
+
+// A thread of an instance may step back behind the others, and choose among the processors that it has.
+TEST_F(Escape, SchedulingOnlyDownAndOnlyItsOwn) {
+  expect_errno([] { return set_policy(0, SCHED_IDLE); }, 0);
+  expect_errno([] { return set_first_cpu(0); }, 0);
+  expect_errno([] { return set_policy(1, SCHED_IDLE); }, EPERM);
+  expect_errno([] { return set_first_cpu(1); }, EPERM);
+  expect_errno([] { return set_policy(0, SCHED_FIFO); }, EPERM);
+  expect_errno([] { return set_policy(0, SCHED_OTHER); }, EPERM);
+  expect_errno([] { return result(setpriority(PRIO_PROCESS, 0, -5)); }, EPERM);
+  expect_errno([] { return set_policy(0, SCHED_IDLE); }, EPERM, SeccompProfile::kCompile);
+  expect_errno([] { return set_first_cpu(0); }, EPERM, SeccompProfile::kCompile);
 }
 
 TEST_F(Escape, NewProcesses) {

@@ -81,6 +81,10 @@ int add_rules(scmp_filter_ctx ctx, SeccompProfile profile) {
   rc |= seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &threads_only);
   rc |= seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
   if (profile == SeccompProfile::kInstance) {  // libc's fstat(fd) is newfstatat(fd, "", …, AT_EMPTY_PATH)
+    // Its own threads only, and only to step back: SCHED_IDLE, and a choice of processors within the cpuset.
+    const std::array idle_only = {scmp_arg_cmp{0, SCMP_CMP_EQ, 0, 0}, scmp_arg_cmp{1, SCMP_CMP_EQ, SCHED_IDLE, 0}};
+    rc |= seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(sched_setscheduler), idle_only.size(), idle_only.data());
+    rc |= seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1, idle_only.data());
     const scmp_arg_cmp of_descriptor{3, SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH};
     rc |= seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1, &of_descriptor);
   }

@@ -1,5 +1,6 @@
 #include "worker_ipc/arena.h"
 
+#include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -110,7 +111,7 @@ void cancel_slot(const ArenaView& a, std::uint32_t slot) {
   a.slot(slot).cancel.store(1, std::memory_order_release);
   auto& cancels = a.header().cancels;
   cancels.fetch_add(1, std::memory_order_release);
-  syscall(SYS_futex, &cancels, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+  syscall(SYS_futex, &cancels, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
 Status read_result(const ArenaView& a, std::uint32_t slot, const Signature& sig, SlotResult& r) {

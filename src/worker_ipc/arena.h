@@ -14,6 +14,9 @@
 // Cancelling: the server sets a slot's `cancel`, counts `cancels` up and wakes its futex. The instance answers a slot
 // that was cancelled before it ran without running it, and may end a run under way; either way the slot is completed.
 //
+// Two forms: the server may set `tier.wanted` once; the instance then makes the packed form of its model beside its
+// work and changes to it between two runs.
+//
 // Trust: everything the instance may write is hostile for the server. The server never reads geometry (offsets,
 // capacities, slot count) back from the arena; it copies a slot's result header out before checking it (read_result),
 // and treats a ring that moved further than its own submissions as a broken instance. Tensors lie at 64-byte-aligned
@@ -122,12 +125,22 @@ struct ArenaGeometry {
 
 enum class InstanceState : std::uint32_t { kStarting = 0, kReady = 1, kFailed = 2 };
 
+// Which form of the model an instance runs. The server asks for the packed one by setting `wanted`; all else is the
+// instance's, for people to see.
+enum class Tier : std::uint32_t { kMapped = 0, kBuilding = 1, kPacked = 2, kFailed = 3 };  // kFailed: stays mapped
+struct TierState {
+  std::atomic<std::uint32_t> wanted;
+  std::atomic<std::uint32_t> tier;
+  std::atomic<std::uint64_t> build_ns;  // that making the packed form took
+};
+
 struct ArenaHeader {
   std::uint32_t magic = kArenaMagic;
   std::uint32_t threads = 1;  // intra-op threads
   ArenaGeometry geometry;     // written by the server, read by the instance only
   TransformConfig transform;
   std::uint64_t heap_bytes = 0;  // what session and runs took at deploy; the instance may prepare so much
+  std::uint32_t on_disk = 0;     // the artefact was not in the page cache: its working set is being read
   // Written by the instance while it starts (monotonic nanoseconds, CLOCK_MONOTONIC), before its first completion:
   std::atomic<std::uint32_t> state;  // InstanceState
   std::uint32_t pad = 0;
@@ -136,9 +149,10 @@ struct ArenaHeader {
   std::uint64_t mapped_ns = 0;          // artefact mapped
   std::uint64_t session_ns = 0;         // session created
   char error_text[kMaxErrorText] = {};  // why state is kFailed
-  std::atomic<std::uint32_t> cancels;   // futex: the server counts up after it has set a slot's `cancel`
-  Ring submitted;                       // server → instance
-  Ring completed;                       // instance → server
+  TierState tier;
+  std::atomic<std::uint32_t> cancels;  // futex: the server counts up after it has set a slot's `cancel`
+  Ring submitted;                      // server → instance
+  Ring completed;                      // instance → server
 };
 
 inline std::size_t ArenaGeometry::slots_offset() const { return (sizeof(ArenaHeader) + 4095) / 4096 * 4096; }

@@ -42,6 +42,7 @@ Json instance_row(const Version& v, const Instance& i) {
           {"age_ms", (now - i.spawned_ns()) / 1'000'000},
           {"idle_ms", i.busy() > 0 ? 0 : (now - i.last_used_ns()) / 1'000'000},
           {"requests", i.requests()},
+          {"tier", i.tier().name()},
           {"memory_bytes", i.memory_bytes()},
           {"private_bytes", i.measured_bytes()}};
 }

@@ -1,7 +1,6 @@
 // A compile job: ONNX in, .ort artefact and JSON report out. Runs in a sandbox with a scratch tmpfs and no network;
 // one thread.
 #include <fcntl.h>
-#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -10,14 +9,16 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 
 #include "base/fd.h"
+#include "runtimes/onnx/memory_use.h"
 #include "runtimes/onnx/model_scan.h"
 #include "runtimes/onnx/ort_api.h"
 #include "runtimes/onnx/row_check.h"
 #include "runtimes/onnx/slot_runner.h"
+#include "runtimes/onnx/tier_check.h"
+#include "runtimes/onnx/working_set.h"
 #include "tensor/json.h"
 
 namespace mayfly {
@@ -33,6 +34,7 @@ struct Measured {
   double load_ms = 0, run_ms = 0;
   std::uint64_t private_bytes = 0;
   bool rows_independent = false;
+  std::string tier, working_set;  // JSON
 };
 
 double now_ms() {
@@ -61,26 +63,6 @@ Status write_all(int fd, std::span<const std::byte> data) {
   return Ok{};
 }
 
-// This process's private memory: Pss_Anon where /proc is mounted. (Private_Dirty would count the artefact's own
-// pages: they were just written, and nobody else maps them yet.) In the sandbox there is no /proc, and the
-// allocator's figures (bytes handed out, mapped ones included) stand for it.
-std::uint64_t private_bytes() {
-  malloc_trim(0);
-  std::array<char, 4096> text{};
-  const Fd f(open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC));
-  if (f.valid() && read(f.get(), text.data(), text.size() - 1) > 0) {
-    constexpr std::string_view kKey = "Pss_Anon:";
-    const std::string_view all(text.data());
-    const std::size_t at = all.find(kKey);
-    const std::size_t digit = at == all.npos ? all.npos : all.find_first_not_of(' ', at + kKey.size());
-    std::uint64_t kb = 0;
-    if (digit != all.npos && std::from_chars(all.data() + digit, all.data() + all.size(), kb).ec == std::errc{})
-      return kb * 1024;
-  }
-  const auto m = mallinfo2();
-  return m.uordblks + m.hblkhd;
-}
-
 // Optimises the model into scratch_dir/model.ort and copies that to the artefact's descriptor.
 Result<std::uint64_t> optimise(const Ort& ort, std::span<const std::byte> model, const CompileArgs& args) {
   const std::string path = args.scratch_dir + "/model.ort";
@@ -100,7 +82,7 @@ Result<std::uint64_t> optimise(const Ort& ort, std::span<const std::byte> model,
 }
 
 // Loads the artefact as an instance does, runs it on zeros, and times both.
-Status measure(const Ort& ort, const Mapping& artefact, Measured& m) {
+Status measure(const Ort& ort, int artefact_fd, const Mapping& artefact, Measured& m) {
   const std::uint64_t before = private_bytes();
   const double start = now_ms();
   auto session = Session::create(ort, bytes_of(artefact), {.threads = 1});
@@ -127,6 +109,8 @@ Status measure(const Ort& ort, const Mapping& artefact, Measured& m) {
   const std::uint64_t after = private_bytes();
   m.private_bytes = after > before ? after - before : 0;
   if (m.run_ms <= kRowCheckMs) m.rows_independent = rows_are_independent(ort, *session);
+  m.tier = tier_report(compare_tiers(ort, bytes_of(artefact), **runner, free_dim, m.run_ms));
+  m.working_set = working_set_report(trace_working_set(ort, artefact_fd, artefact.size(), free_dim));
   m.signature = std::move(session->signature);
   return Ok{};
 }
@@ -154,12 +138,12 @@ Result<std::string> compile(const CompileArgs& args) {
   *model = Mapping();
   auto artefact = map_file(args.artefact_fd, m.artefact_bytes, "artefact");
   if (!artefact.ok()) return std::move(artefact.error());
-  MAYFLY_TRY(measure(ort, *artefact, m));
+  MAYFLY_TRY(measure(ort, args.artefact_fd, *artefact, m));
   const std::string signature = signature_to_json(m.signature);  // {"inputs":[…],"outputs":[…]}
   return fmt::format(R"({{"ok":true,{},"artefact_bytes":{},"load_ms":{:.3f},"run_ms":{:.4f},"private_bytes":{},)"
-                     R"("rows_independent":{},"opset":{},"runtime":"onnxruntime {}"}})",
+                     R"("rows_independent":{},"tier":{},"working_set":{},"opset":{},"runtime":"onnxruntime {}"}})",
                      std::string_view(signature).substr(1, signature.size() - 2), m.artefact_bytes, m.load_ms, m.run_ms,
-                     m.private_bytes, m.rows_independent, scan->opset, args.runtime->version());
+                     m.private_bytes, m.rows_independent, m.tier, m.working_set, scan->opset, args.runtime->version());
 }
 
 std::string refusal(const Error& e) {

@@ -1,4 +1,5 @@
-// The life of an instance: map, load, then serve the arena until SIGKILL. One thread, the runtime's own apart.
+// The life of an instance: map, load, then serve the arena until SIGKILL. One thread, the
+// runtime's own and that of a change of tier apart.
 #include <sched.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -9,9 +10,11 @@
 #include <exception>
 
 #include "base/fd.h"
+#include "runtimes/onnx/loaded_model.h"
 #include "runtimes/onnx/ort_api.h"
 #include "runtimes/onnx/prefault.h"
 #include "runtimes/onnx/slot_runner.h"
+#include "runtimes/onnx/tier_up.h"
 
 namespace mayfly {
 namespace {
@@ -51,11 +54,12 @@ std::optional<std::uint32_t> pop_awake(Ring& ring, bool spin) {
 }
 
 // Returns only if the server broke the arena's contract, or the wake descriptor failed.
-int serve_ring(const InstanceArgs& args, SlotRunner& runner) {
+int serve_ring(const InstanceArgs& args, std::unique_ptr<LoadedModel>& model, TierUp& tier) {
   ArenaHeader& header = args.arena.header();
   const bool spin = several_cpus();
   for (;;) {
     const auto slot = pop_awake(header.submitted, spin);
+    tier.look(model);
     if (!slot) {
       if (!ring_prepare_sleep(header.submitted)) continue;
       std::uint64_t count = 0;
@@ -63,7 +67,7 @@ int serve_ring(const InstanceArgs& args, SlotRunner& runner) {
       continue;
     }
     if (*slot >= args.arena.geometry().slot_count) return 3;
-    runner.serve(*slot);
+    model->runner->serve(*slot);
     if (ring_push(header.completed, *slot)) wake(args.done_fd);
   }
 }
@@ -85,16 +89,17 @@ int start_and_serve(const InstanceArgs& args) {
   }
   const Mapping artefact(p, args.artefact_bytes);
   header.mapped_ns = now_ns();
-  const Prefault prefault({static_cast<const std::byte*>(p), artefact.size()}, header.heap_bytes);
+  const std::span bytes(static_cast<const std::byte*>(p), artefact.size());
+  // From disk the server reads what is needed: touching all would read the rest too, and first.
+  const Prefault prefault(header.on_disk != 0 ? bytes.first(0) : bytes, header.heap_bytes);
   const Ort& ort = ort_of(*args.runtime);
-  auto session = Session::create(ort, {static_cast<const std::byte*>(p), artefact.size()}, {.threads = header.threads});
-  if (!session.ok()) return fail(args, session.error().message);
-  auto runner = SlotRunner::create(ort, *session, args.arena);
-  if (!runner.ok()) return fail(args, runner.error().message);
+  auto model = LoadedModel::create(ort, bytes, {.threads = header.threads}, args.arena);
+  if (!model.ok()) return fail(args, model.error().message);
   header.session_ns = now_ns();
   header.state.store(static_cast<std::uint32_t>(InstanceState::kReady), std::memory_order_release);
   wake(args.done_fd);
-  return serve_ring(args, **runner);
+  TierUp tier(ort, bytes, args.arena, args.wake_fd, args.done_fd);
+  return serve_ring(args, *model, tier);
 }
 
 }  // namespace

@@ -43,8 +43,10 @@ int run_instance(const InstanceArgs& args);
 // artefact_fd through a scratch file in `scratch_dir` (a private tmpfs), reloads it the way an instance does, runs a
 // probe, measures. Writes a JSON report
 // {"ok":true,"inputs":[…],"outputs":[…],"artefact_bytes":…,"load_ms":…,"run_ms":…,"private_bytes":…,
-// "opset":…,"runtime":"onnxruntime 1.32.0"} or {"ok":false,"reason":"invalid_model","message":"…"} to `report`
-// (NUL-terminated, truncated to fit). Returns the exit status: 0 if the report says ok.
+// "rows_independent":…,"tier":{see tier_check.h},"working_set":{see
+// working_set.h},"opset":…,"runtime":"onnxruntime 1.32.0"} or
+// {"ok":false,"reason":"invalid_model","message":"…"} to `report` (NUL-terminated, truncated to fit). Returns the exit
+// status: 0 if the report says ok.
 struct CompileArgs {
   OnnxRuntime* runtime = nullptr;
   int model_fd = -1;

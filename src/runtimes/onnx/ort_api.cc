@@ -40,8 +40,8 @@ Result<OrtOwned<OrtSessionOptions>> make_options(const Ort& ort, const SessionCo
   if (config.ort_format) {
     entries.insert(entries.end(), {{"session.load_model_format", "ORT"},
                                    {"session.use_ort_model_bytes_directly", "1"},
-                                   {"session.use_ort_model_bytes_for_initializers", "1"},
-                                   {"session.disable_prepacking", "1"}});
+                                   {"session.use_ort_model_bytes_for_initializers", "1"}});
+    if (!config.prepack) entries.emplace_back("session.disable_prepacking", "1");
   } else {
     entries.emplace_back("session.load_model_format", "ONNX");
   }

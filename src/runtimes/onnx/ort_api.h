@@ -46,6 +46,7 @@ Dtype from_ort(ONNXTensorElementDataType t);  // kInvalid: a type the platform d
 
 struct SessionConfig {
   std::uint32_t threads = 1;
+  bool prepack = false;                // weights are copied into the form that kernels like best: private memory
   bool ort_format = true;              // bytes are an .ort artefact, used in place: they must outlive the session
   std::string save_optimised_to = {};  // not empty: optimise fully and save as .ort
 };

@@ -25,7 +25,7 @@ import time
 import cold_peers
 import cold_zero
 from common import (IMAGE, IRIS, TEXT, Folder, Rows, Server, Unmeasured, image_binary, iris_json, load, need_binaries, percentile,
-                    request_file, text_json)
+                    request_file, text_json, tree_cpu_ns)
 from run import Bench
 
 PHASES = ("queue", "fork", "isolate", "map", "init", "infer", "total")
@@ -248,11 +248,12 @@ class Cold:
             files.append(request_file(self.folder, f"start-{i}.http", iris_json(f"start-{i}")))
         run = lambda seconds: load(self.server.port, files[0], START_CONNECTIONS, 0, key=self.server.key, others=files[1:], seconds=seconds)
         run(1)
-        before = self.cold_answers()
+        before, cpu = self.cold_answers(), tree_cpu_ns(self.server.process.pid)
         got = run(self.count(START_SECONDS))
-        cold = self.cold_answers() - before
+        cold, cpu = self.cold_answers() - before, tree_cpu_ns(self.server.process.pid) - cpu
         label = f"iris, {START_ENDPOINTS} endpoints asked in turn by {START_CONNECTIONS} connections"
         self.row(f"{label}: starts per second", cold / got["seconds"], "/s", at_least=300)
+        self.row(f"{label}: CPU of a start, request and end included, all processes", cpu / cold / 1e6, "ms")
         self.row(f"{label}: part of the answers that was cold", cold / got["count"], "")
         self.row(f"{label}: answer, p50", got["p50_us"] / 1e3, "ms")
         self.row(f"{label}: answer, p99", got["p99_us"] / 1e3, "ms")

@@ -5,7 +5,6 @@
 // after a GOAWAY new calls wait until the old ones are answered and a new connection is made.
 #include <nghttp2/nghttp2.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <array>
@@ -22,9 +21,8 @@ namespace {
 constexpr std::string_view kPath = "/inference.GRPCInferenceService/ModelInfer";
 constexpr std::size_t kPrefix = 5;               // compressed flag, length in network order
 constexpr std::int32_t kWindow = (1 << 30) - 1;  // we never hold back an answer
-constexpr std::size_t kSendAtOnce = 256 * 1024;
-constexpr std::size_t kCopied = 4096;  // larger pieces of a message go to the socket from where they lie
-constexpr int kMaxAttempts = 5;        // of one call whose stream is refused
+constexpr std::size_t kSendAtOnce = 64 * 1024;   // the server reads while more is framed
+constexpr int kMaxAttempts = 5;                  // of one call whose stream is refused
 
 // -- protobuf: only what one message needs
 // ------------------------------------------------------------------------------
@@ -105,7 +103,6 @@ class Grpc final : public Transport {
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks_, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks_, on_stream_close);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks_, on_frame);
-    nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks_, frame_size);
     nghttp2_session_callbacks_set_send_data_callback(callbacks_, send_piece);
   }
   ~Grpc() override { nghttp2_session_callbacks_del(callbacks_); }
@@ -303,13 +300,6 @@ class Grpc final : public Transport {
     return static_cast<Call*>(nghttp2_session_get_stream_user_data(session, stream));
   }
 
-  // As large as the server takes them.
-  static ssize_t frame_size(nghttp2_session* /*session*/, std::uint8_t /*type*/, std::int32_t /*stream*/,
-                            std::int32_t connection_window, std::int32_t stream_window, std::uint32_t max_frame_size,
-                            void* /*user*/) {
-    return std::min({connection_window, stream_window, static_cast<std::int32_t>(max_frame_size)});
-  }
-
   static ssize_t read_request(nghttp2_session* session, std::int32_t stream, std::uint8_t* /*buffer*/, std::size_t size,
                               std::uint32_t* flags, nghttp2_data_source* /*source*/, void* /*user*/) {
     Call* call = call_of(session, stream);
@@ -321,7 +311,7 @@ class Grpc final : public Transport {
     return static_cast<ssize_t>(n);
   }
 
-  // What read_request() announced: small pieces wait with what else there is to send, large ones go out at once.
+  // What read_request() announced.
   static int send_piece(nghttp2_session* session, nghttp2_frame* f, const std::uint8_t* head, std::size_t n,
                         nghttp2_data_source* /*source*/, void* user) {
     constexpr std::size_t kHead = 9;
@@ -331,19 +321,7 @@ class Grpc final : public Transport {
     if (call == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     const std::string_view piece = std::string_view(*call->request).substr(call->sent - n, n);
     c->out.append(text(head, kHead));
-    std::size_t taken = 0;
-    if (n > kCopied) {
-      std::array<iovec, 2> parts{iovec{c->out.data() + c->out_sent, c->out.size() - c->out_sent},
-                                 iovec{const_cast<char*>(piece.data()), n}};
-      msghdr message{};
-      message.msg_iov = parts.data();
-      message.msg_iovlen = parts.size();
-      const ssize_t sent = ::sendmsg(c->fd.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);  // errors show by reading
-      const std::size_t from_out = std::min(parts[0].iov_len, static_cast<std::size_t>(std::max<ssize_t>(sent, 0)));
-      c->out_sent += from_out;
-      taken = static_cast<std::size_t>(std::max<ssize_t>(sent, 0)) - from_out;
-    }
-    c->out.append(piece.substr(taken));
+    c->out.append(piece);
     return 0;
   }
 

@@ -129,6 +129,9 @@ Status Launcher::start_zygote() {
     syscall(SYS_close_range, 4, ~0U, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "mayfly-zygote");
+    // It needs no network, and otherwise a later zygote would hold the namespace of the latest blank. Where this fails
+    // no blank can be made either, and make_blank() tells.
+    static_cast<void>(unshare(CLONE_NEWNET));
     _exit(options_.zygote_main(3, options_.require_isolation));
   }
   close(pair[1]);

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from loads import Server, rows, wait_for
+from harness import parents
 
 MODELS = {"iris": (4,), "letter": (16,), "digits": (8, 8)}  # name in tests/models: shape of a row
 FILES = {"iris": "iris_logreg.onnx", "letter": "letter_mlp.onnx", "digits": "digits_cnn.onnx"}
@@ -184,22 +185,21 @@ class Killer(threading.Thread):
                 continue
 
     def victims(self, kind):
-        server = self.soak.server
-        try:
-            zygote = server.zygote()
-            if kind == "zygote":
-                return [zygote]
-            sandboxes = [pid for pid in server.tree() if pid not in (server.pid, server.launcher(), zygote)]
-        except (IndexError, OSError):
-            return []
-        wanted = []
-        for pid in sandboxes:
-            try:
-                if (Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0] == "0") == (kind == "blank"):
-                    wanted.append(pid)
-            except (OSError, IndexError):
-                continue
-        return wanted
+        """One look at all processes: those wanted live for some milliseconds only."""
+        every = parents()
+        child = lambda of: next((pid for pid, parent in every.items() if parent == of), None)
+        zygote = child(child(self.soak.server.pid))
+        if zygote is None or kind == "zygote":
+            return [zygote] if zygote else []
+        return [pid for pid, parent in every.items() if parent == zygote and is_blank(pid) == (kind == "blank")]
+
+
+def is_blank(pid):
+    """It has not taken its unprivileged id yet; None: it has ended."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0] == "0"
+    except (OSError, IndexError):
+        return None
 
 
 class Soak:

@@ -122,23 +122,6 @@ TEST(Http2Abuse, Continuations) {
   expect_refused(p, "max_continuations");
 }
 
-// Frames may be large, but of those that are held whole.
-TEST(Http2Abuse, LargeFrames) {
-  TestPeer p;
-  const std::string body(900'000, 'b');
-  std::string post("\x83\x86\x84\x41\x01t", 6);
-  p.raw(frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, post) +
-        frame(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1, body));
-  EXPECT_EQ(p.handler.handled, 1);
-  EXPECT_EQ(p.goaway, -1);
-  TestPeer q;
-  q.raw(frame(NGHTTP2_GOAWAY, 0, 0, std::string(20'000, '\0')).substr(0, 9));
-  expect_refused(q, "max_goaway_bytes");
-  TestPeer r;
-  r.raw(frame(NGHTTP2_DATA, 0, 1, std::string(kMaxFrameBytes + 1, 'b')));
-  EXPECT_EQ(r.goaway, NGHTTP2_FRAME_SIZE_ERROR);
-}
-
 TEST(Http2Abuse, HeadThatNeverEnds) {
   TestPeer p;
   p.raw(frame(NGHTTP2_HEADERS, 0, 1, kIndexedGet));

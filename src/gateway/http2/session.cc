@@ -112,7 +112,6 @@ Session::Session(std::shared_ptr<wire::Core> core, bool loopback, std::uint64_t 
   const nghttp2_settings_entry settings[] = {
       {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, limits.max_streams},
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, static_cast<std::uint32_t>(kStreamWindow)},
-      {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, kMaxFrameBytes},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<std::uint32_t>(limits.max_head_bytes)}};
   nghttp2_submit_settings(h2_, NGHTTP2_FLAG_NONE, settings, std::size(settings));
   nghttp2_session_set_local_window_size(h2_, NGHTTP2_FLAG_NONE, 0, kConnectionWindow);
@@ -278,9 +277,6 @@ bool Session::on_frame_head(const nghttp2_frame_hd& head) {
       break;
     case NGHTTP2_WINDOW_UPDATE:
       count(Frame::kWindowUpdate);
-      break;
-    case NGHTTP2_GOAWAY:
-      if (head.length > kMaxGoawayBytes) refuse_connection("max_goaway_bytes");
       break;
     default:
       break;  // nghttp2 skips frames of unknown types before anybody is told

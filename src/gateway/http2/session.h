@@ -26,8 +26,6 @@ namespace mayfly::http2 {
 
 inline constexpr std::int32_t kConnectionWindow = 16 * 1024 * 1024;
 inline constexpr std::int32_t kStreamWindow = 1024 * 1024;
-// Of a DATA frame: it is taken as it arrives, so that its size costs no memory, and few frames cost a sender less.
-inline constexpr std::uint32_t kMaxFrameBytes = 1024 * 1024;
 
 class Session final : public std::enable_shared_from_this<Session> {
  public:
@@ -60,7 +58,6 @@ class Session final : public std::enable_shared_from_this<Session> {
   static constexpr std::size_t kKeptStreams = 32;
   static constexpr std::size_t kSkippedRanges = 8;  // remembered; clients count without gaps
   static constexpr std::size_t kMaxSpareBytes = 16 * 1024 * 1024;
-  static constexpr std::size_t kMaxGoawayBytes = 16 * 1024;  // nghttp2 holds its text whole
 
   Stream* open_stream(std::int32_t id);
   void release_if_done(Stream* stream);

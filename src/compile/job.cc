@@ -54,26 +54,12 @@ std::uint64_t bytes(const nlohmann::json& doc, const char* key) {
   return doc.contains(key) && doc[key].is_number_unsigned() ? doc[key].get<std::uint64_t>() : 0;
 }
 
-// `text` is what `doc` was parsed from.
-Result<CompileReport> figures(const nlohmann::json& doc, std::string_view text) {
-  auto signature = signature_from_json(text);
-  if (!signature.ok()) return std::move(signature.error());
-  CompileReport report;
-  report.signature = std::move(*signature);
-  report.artefact_bytes = bytes(doc, "artefact_bytes");
-  report.private_bytes = bytes(doc, "private_bytes");
-  report.rows_independent = flag(doc, kRowsIndependent);
-  return report;
-}
-
-}  // namespace
-
-policy::TierPlan tier_plan(std::string_view report_json) {
+// Clamped to what can be.
+policy::TierPlan tier_plan(const nlohmann::json& doc) {
   constexpr double kMaxMs = 1e6, kMaxBytes = 1e13;
   policy::TierPlan plan;
-  auto doc = parse_json_bounded(report_json);
-  if (!doc.ok() || !doc->is_object() || !doc->contains("tier")) return plan;
-  const nlohmann::json& tier = (*doc)["tier"];
+  if (!doc.is_object() || !doc.contains("tier")) return plan;
+  const nlohmann::json& tier = doc["tier"];
   const auto number = [&](const char* key, double high) {
     const auto at = tier.find(key);
     return at != tier.end() && at->is_number() ? std::clamp(at->get<double>(), 0.0, high) : 0.0;
@@ -87,12 +73,11 @@ policy::TierPlan tier_plan(std::string_view report_json) {
   return plan;
 }
 
-FileRanges working_set(std::string_view report_json) {
+FileRanges working_set(const nlohmann::json& doc) {
   constexpr std::size_t kMaxRanges = 1024;
   FileRanges out;
-  auto doc = parse_json_bounded(report_json);
-  if (!doc.ok() || !doc->is_object() || !doc->contains("working_set")) return out;
-  const nlohmann::json& set = (*doc)["working_set"];
+  if (!doc.is_object() || !doc.contains("working_set")) return out;
+  const nlohmann::json& set = doc["working_set"];
   const auto ranges = set.find("ranges");
   if (!set.is_object() || ranges == set.end() || !ranges->is_array() || ranges->size() > kMaxRanges) return out;
   std::uint64_t end = 0;
@@ -105,6 +90,22 @@ FileRanges working_set(std::string_view report_json) {
   }
   return out;
 }
+
+// `text` is what `doc` was parsed from.
+Result<CompileReport> figures(const nlohmann::json& doc, std::string_view text) {
+  auto signature = signature_from_json(text);
+  if (!signature.ok()) return std::move(signature.error());
+  CompileReport report;
+  report.signature = std::move(*signature);
+  report.artefact_bytes = bytes(doc, "artefact_bytes");
+  report.private_bytes = bytes(doc, "private_bytes");
+  report.rows_independent = flag(doc, kRowsIndependent);
+  report.tier = tier_plan(doc);
+  report.working_set = working_set(doc);
+  return report;
+}
+
+}  // namespace
 
 Result<CompileReport> read_report(std::string_view text) {
   auto parsed = parse_json_bounded(text);

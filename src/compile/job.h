@@ -13,12 +13,17 @@
 
 namespace mayfly {
 
+// Offset and bytes of parts of an artefact, ascending.
+using FileRanges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
+
 struct CompileReport {
   Signature signature;
   std::string json;  // the report as stored: an object without "ok"
   std::uint64_t artefact_bytes = 0;
   std::uint64_t private_bytes = 0;  // of session and runs
   bool rows_independent = false;    // of a batch
+  policy::TierPlan tier;            // not allowed where the report says nothing of use
+  FileRanges working_set;           // what a first run reads; empty where the report says nothing of use
 };
 struct CompileLimits {
   std::uint64_t memory_bytes = 4ULL << 30;
@@ -33,12 +38,6 @@ Task<Result<CompileReport>> compile_model(LauncherClient& launcher, int model_fd
                                           int artefact_fd, CompileLimits limits);
 // The report of a finished job; exposed for the tests.
 Result<CompileReport> read_report(std::string_view text);
-// What it says of the packed form, clamped to what can be: not allowed where it says nothing.
-policy::TierPlan tier_plan(std::string_view report_json);
-// Offset and bytes of the parts of the artefact that a first run reads, ascending; nothing where it says nothing of
-// use.
-using FileRanges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
-FileRanges working_set(std::string_view report_json);
 // The same from what was stored of it (CompileReport::json).
 Result<CompileReport> read_stored_report(std::string_view report_json);
 

@@ -43,31 +43,38 @@ TEST(CompileReport, RefusesWhatIsNone) {
   EXPECT_EQ(reason(R"({"ok":true})"), "invalid_signature");
 }
 
+CompileReport stored(std::string_view more) {
+  auto report = read_stored_report(fmt::format("{{{}{}{}}}", kSignature, more.empty() ? "" : ",", more));
+  EXPECT_TRUE(report.ok()) << report.error().message;
+  return report.ok() ? *report : CompileReport{};
+}
+
 TEST(CompileReport, SaysWhetherThePackedFormPays) {
-  const auto plan = tier_plan(
-      R"({"tier":{"worth":true,"mapped_ms":20,"packed_ms":8.5,"packed_load_ms":60,"packed_bytes":42000000}})");
+  const auto plan =
+      stored(R"("tier":{"worth":true,"mapped_ms":20,"packed_ms":8.5,"packed_load_ms":60,"packed_bytes":42000000})")
+          .tier;
   EXPECT_TRUE(plan.allowed);
   EXPECT_EQ(plan.gain_ns, 11'500'000U);
   EXPECT_EQ(plan.build_ns, 60'000'000U);
   EXPECT_EQ(plan.packed_bytes, 42'000'000U);
 }
 
-TEST(CompileReport, AllowsNoPackedFormWhereTheReportIsOfNoUse) {
-  for (const char* text : {"", "[]", "{}", R"({"tier":1})", R"({"tier":{"worth":false,"mapped_ms":2,"packed_ms":1}})",
-                           R"({"tier":{"worth":true}})", R"({"tier":{"worth":true,"mapped_ms":"2","packed_ms":1}})",
-                           R"({"tier":{"worth":true,"mapped_ms":1,"packed_ms":2}})"})
-    EXPECT_FALSE(tier_plan(text).allowed) << text;
-  const auto plan = tier_plan(R"({"tier":{"worth":true,"mapped_ms":1e300,"packed_ms":-5,"packed_bytes":1e300}})");
+TEST(CompileReport, AllowsNoPackedFormWhereItIsOfNoUse) {
+  for (const char* text : {"", R"("tier":1)", R"("tier":[])", R"("tier":{"worth":false,"mapped_ms":2,"packed_ms":1})",
+                           R"("tier":{"worth":true})", R"("tier":{"worth":true,"mapped_ms":"2","packed_ms":1})",
+                           R"("tier":{"worth":true,"mapped_ms":1,"packed_ms":2})"})
+    EXPECT_FALSE(stored(text).tier.allowed) << text;
+  const auto plan = stored(R"("tier":{"worth":true,"mapped_ms":1e300,"packed_ms":-5,"packed_bytes":1e300})").tier;
   EXPECT_EQ(plan.gain_ns, 1'000'000'000'000U);
   EXPECT_EQ(plan.packed_bytes, 10'000'000'000'000U);
 }
 
 TEST(CompileReport, SaysWhatAFirstRunReads) {
-  EXPECT_EQ(working_set(R"({"working_set":{"bytes":12,"ranges":[[0,4],[8,8]]}})"), (FileRanges{{0, 4}, {8, 8}}));
-  for (const char* text : {"", "{}", R"({"working_set":[]})", R"({"working_set":{"ranges":[[4,4],[0,4]]}})",
-                           R"({"working_set":{"ranges":[[0,4],[2,4]]}})", R"({"working_set":{"ranges":[[-1,4]]}})",
-                           R"({"working_set":{"ranges":[[0]]}})", R"({"working_set":{"ranges":[[0,99999999999999]]}})"})
-    EXPECT_TRUE(working_set(text).empty()) << text;
+  EXPECT_EQ(stored(R"("working_set":{"bytes":12,"ranges":[[0,4],[8,8]]})").working_set, (FileRanges{{0, 4}, {8, 8}}));
+  for (const char* text : {"", R"("working_set":[])", R"("working_set":{"ranges":[[4,4],[0,4]]})",
+                           R"("working_set":{"ranges":[[0,4],[2,4]]})", R"("working_set":{"ranges":[[-1,4]]})",
+                           R"("working_set":{"ranges":[[0]]})", R"("working_set":{"ranges":[[0,99999999999999]]})"})
+    EXPECT_TRUE(stored(text).working_set.empty()) << text;
 }
 
 // Such a report ended the server.

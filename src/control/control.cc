@@ -148,9 +148,8 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
   v->signature = report.signature;
   v->settings = node_settings(settings);
   v->artefact_path = artefacts_.path(row.package);
-  if (const FileRanges ranges = working_set(report.json); !ranges.empty())
-    v->prefetch = std::make_shared<Prefetch>(ranges);
-  v->tier = tier_plan(report.json);
+  if (!report.working_set.empty()) v->prefetch = std::make_shared<Prefetch>(report.working_set);
+  v->tier = report.tier;
   v->tier.allowed = v->tier.allowed && settings.tier_up;
   v->heap_bytes = report.private_bytes;
   MAYFLY_TRY(set_batch(settings, report, *v));

@@ -194,7 +194,7 @@ TEST(SettingsTest, UnknownNamesGetASuggestion) {
   EXPECT_THAT(message(R"({"input": {"picture": {}}})"), HasSubstr("known are image"));
   EXPECT_THAT(message(R"({"input": {"image": {"sclae": 1}}})"), HasSubstr("did you mean scale?"));
   EXPECT_THAT(message(R"({"labels": ["a"]})"), HasSubstr("did you mean output.classes.labels?"));
-  EXPECT_THAT(message(R"({"replicas": 3})"), HasSubstr("known are memory, cpu, min, max,"));
+  EXPECT_THAT(message(R"({"replicas": 3})"), HasSubstr("known are memory, cpu, threads,"));
   // A dotted key must not reach a row whose group was not opened.
   EXPECT_THAT(message(R"({"input.image.resize": 3})"), HasSubstr("there is no setting"));
   EXPECT_THAT(message(R"({"": 3})"), HasSubstr("there is no setting"));

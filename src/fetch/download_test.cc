@@ -1,10 +1,13 @@
 #include "fetch/download.h"
 
 #include <gtest/gtest.h>
+
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <algorithm>
+#include <map>
 
 #include <random>
 
@@ -119,7 +122,11 @@ TEST_F(DownloadTest, GivesUpWhereItAlwaysBreaks) {
     return Reply{all.substr(0, all.find("\r\n\r\n") + 4), Then::kClose};
   });
   expect_reason(get(server), "source_truncated");
-  EXPECT_EQ(server.requests(), 1 + static_cast<int>(kPartRetries));
+  std::map<std::string, std::uint32_t> asked;  // by range
+  for (const std::string& head : server.heads()) ++asked[head_value(head, "Range")];
+  std::uint32_t most = 0;
+  for (const auto& [range, times] : asked) most = std::max(most, times);
+  EXPECT_EQ(most, 1 + kPartRetries);
 }
 
 TEST_F(DownloadTest, BrokenInOnePieceBeginsAnew) {

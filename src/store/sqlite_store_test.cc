@@ -171,6 +171,7 @@ TEST_F(SqliteStoreTest, KeysOfTheFirstSchemaGetNoLimits) {
     auto db = open_database(folder_.path() + "/mayfly.db", 1000);
     ASSERT_TRUE(db.ok());
     ASSERT_TRUE(execute(db->get(), R"(
+DROP INDEX versions_by_package;
 DROP TABLE keys;
 CREATE TABLE keys(
   id TEXT PRIMARY KEY NOT NULL, tenant TEXT NOT NULL REFERENCES tenants(name), name TEXT NOT NULL, scopes TEXT NOT NULL,

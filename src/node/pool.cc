@@ -78,12 +78,13 @@ void Pool::Waiter::cancel(void* self) {
   w->granted.set(Error{Code::kCancelled, "cancelled", "the caller went away while it waited"});
 }
 
-void Pool::describe(policy::FairEntry& e, const Ask& ask, std::uint64_t cost_ns) {
+void Pool::describe(policy::FairEntry& e, const Ask& ask) const {
   e.flow = ask.flow;
   e.weight = ask.weight;
   e.priority = ask.priority;
   e.deadline_ns = ask.deadline_ns;
-  e.cost_ns = cost_ns;
+  e.cost_ns = record_.measures.request.mean_ns();
+  e.need_ns = record_.measures.run.high_ns();  // as admit() had it
 }
 
 Error Pool::queue_full(std::uint32_t retry_after_s) const {
@@ -149,7 +150,7 @@ Status Pool::refusal(const policy::FairEntry& e, std::uint64_t now) const {
 Status Pool::admit(const Ask& ask, std::uint64_t now) {
   if (queue_.empty() && (find_place(ask.may_join) != nullptr || instances_.empty())) return Ok{};
   policy::FairEntry e;
-  describe(e, ask, record_.measures.request.mean_ns());
+  describe(e, ask);
   return refusal(e, now);
 }
 
@@ -169,7 +170,7 @@ Task<Result<Lease>> Pool::acquire(Ask ask) {
   Waiter waiter;
   waiter.pool = this;
   waiter.may_join = ask.may_join;
-  describe(waiter, ask, record_.measures.request.mean_ns());
+  describe(waiter, ask);
   if (Status st = refusal(waiter, now); !st.ok()) co_return std::move(st.error());
   shared_ = true;
   if (policy::FairEntry* out = queue_.push(waiter)) {

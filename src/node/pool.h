@@ -94,7 +94,7 @@ class Pool final : public InstanceOwner {
     bool may_join = true;
     static void cancel(void* self);
   };
-  static void describe(policy::FairEntry& e, const Ask& ask, std::uint64_t cost_ns);
+  void describe(policy::FairEntry& e, const Ask& ask) const;
   Error queue_full(std::uint32_t retry_after_s) const;
   Error too_late() const;
   Status refusal(const policy::FairEntry& e, std::uint64_t now) const;  // of what would have to wait

@@ -52,10 +52,14 @@ class FairEntry {
   std::uint64_t priority = 0;  // see priority_level
   std::uint64_t deadline_ns = kNoDeadline;
   std::uint64_t cost_ns = 0;  // predicted run time; 0: unknown
+  std::uint64_t need_ns = 0;  // that has to be left before the deadline, where that is more than the cost
 
  private:
   friend class FairQueue;
-  std::uint64_t latest_start() const { return cost_ns < deadline_ns ? deadline_ns - cost_ns : 0; }
+  std::uint64_t latest_start() const {
+    const std::uint64_t need = cost_ns > need_ns ? cost_ns : need_ns;
+    return need < deadline_ns ? deadline_ns - need : 0;
+  }
   bool queued_ = false;
   std::uint32_t level_ = 0;
   std::uint32_t in_flow_ = kNotInHeap, in_expiry_ = kNotInHeap;
@@ -76,7 +80,7 @@ class FairQueue {
   FairEntry* push(FairEntry& e);
   struct Next {
     FairEntry* entry = nullptr;
-    bool expired = false;  // it can't meet its deadline any more: now + cost > deadline
+    bool expired = false;  // it can't meet its deadline any more
   };
   // Takes out the next entry: all that expired come first, then the one to serve, whose flow is charged.
   Next pop(std::uint64_t now_ns);

@@ -328,7 +328,9 @@ TEST(FairQueue, WhatGoesInComesOutOnce) {
       EXPECT_FALSE(e->queued());
       queued.erase(at);
     };
-    auto is_late = [](const Item& e, std::uint64_t now) { return now + e.cost_ns > e.deadline_ns; };
+    auto is_late = [](const Item& e, std::uint64_t now) {
+      return now + std::max(e.cost_ns, e.need_ns) > e.deadline_ns;
+    };
     for (int step = 0; step < 1500; ++step) {
       const std::uint64_t now = static_cast<std::uint64_t>(step) * kMs;
       switch (rng() % 4) {
@@ -336,6 +338,7 @@ TEST(FairQueue, WhatGoesInComesOutOnce) {
         case 1: {
           Item& e = b.make(rng() % 5, kMs * (rng() % 9), 1 + static_cast<std::uint32_t>(rng() % 4));
           e.priority = rng() % 11;
+          e.need_ns = kMs * (rng() % 12);
           if (rng() % 3 != 0) e.deadline_ns = now + kMs * (rng() % 200);
           queued.push_back(&e);
           const bool refused = b.queue.refuses(e);

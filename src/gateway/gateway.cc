@@ -135,7 +135,7 @@ BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
     if (Status st = node_.admit(c.served->version, ask_of(c), received_ns); !st.ok())
       p.refuse = std::move(st.error());
     else
-      node_.wake(c.served->version);
+      node_.expect(c.served->version);
   } else if (c.spec->route == Route::kPackages) {
     p.max_bytes = control_.options().max_package_bytes;
     p.streaming = true;

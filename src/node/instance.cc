@@ -64,6 +64,7 @@ Instance::Instance(Executor ex, LauncherClient& launcher, VersionPtr version, In
     : launcher_(launcher),
       version_(std::move(version)),
       owner_(owner),
+      hand_over_(owner.hand_over()),
       id_(launcher.next_id()),
       slots_(std::min(std::max(version_->settings.concurrency, version_->batch.max_rows), kMaxSlots)),
       done_(ex),
@@ -178,16 +179,47 @@ void Instance::submit(std::uint32_t slot, const SlotRequest& request, Call* call
   last_used_ns_ = now_ns();
   if (running_.empty()) front_since_ns_ = last_used_ns_;
   running_.push_back(slot);
-  if (ring_push(arena_.header().submitted, slot)) {
-    asio::post(done_.get_executor(), [self = shared_from_this()] { self->wake(); });
-  }
+  hand_over_.submitted(last_used_ns_, call == nullptr ? 1 : call->requests());
+  const bool sleeps = ring_push(arena_.header().submitted, slot);
+  const bool expected = std::exchange(expected_, false);
+  if (expected) hand_over_.woken(!sleeps);
+  if (!sleeps && !expected) return;
+  asio::post(done_.get_executor(), [self = shared_from_this(), sleeps] {
+    if (sleeps) self->wake();
+    self->wait_awake();
+  });
 }
 
 // Posted by submit(), so that it runs after what is ready on this reactor: one wake then serves all requests that
 // arrived together.
 void Instance::wake() {
-  const std::uint64_t one = 1;
+  const std::uint64_t one = kWakeForWork;
   static_cast<void>(write(wake_fd_.get(), &one, sizeof one));
+}
+
+void Instance::expect() {
+  if (phase_ != InstancePhase::kReady || !hand_over_.wake_early(owner_.work_ns())) return;
+  Ring& ring = arena_.header().submitted;
+  if (ring.sleeping.load(std::memory_order_relaxed) == 0 || ring.sleeping.exchange(0) == 0) return;
+  expected_ = true;
+  const std::uint64_t early = kWakeForLater;
+  static_cast<void>(write(wake_fd_.get(), &early, sizeof early));
+}
+
+// Instead of sleeping until the eventfd tells of the completion: the instance writes it only where `sleeping` is set.
+void Instance::wait_awake() {
+  // Posted: where it has ended meanwhile, its pool may be gone too.
+  if (phase_ != InstancePhase::kReady || running_.empty() || !hand_over_.wait_awake(owner_.work_ns())) return;
+  Ring& ring = arena_.header().completed;
+  ring.sleeping.store(0, std::memory_order_relaxed);
+  const std::uint64_t until = now_ns() + policy::HandOver::kAwakeNs;
+  bool there = false;
+  do {
+    for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
+    there = !ring_empty(ring);
+  } while (!there && now_ns() < until);
+  hand_over_.waited(there);
+  if (there || !ring_prepare_sleep(ring)) drain();
 }
 
 void Instance::abandon(std::uint32_t slot) {
@@ -249,6 +281,7 @@ bool Instance::complete(std::uint32_t slot) {
   auto at = std::find(running_.begin(), running_.end(), slot);
   if (at == running_.end()) return false;
   running_.erase(at);
+  hand_over_.completed();
   last_used_ns_ = now_ns();
   if (resumed_ns_ != 0) owner_.on_resumed(last_used_ns_ - std::exchange(resumed_ns_, 0));
   const std::uint64_t wall_ns = last_used_ns_ - std::exchange(front_since_ns_, last_used_ns_);
@@ -312,6 +345,7 @@ void Instance::end(std::string why, EndKind kind) {
 }
 
 void Instance::fail_calls(std::string_view blame, const std::string& cause) {
+  hand_over_.completed(static_cast<std::uint32_t>(running_.size()));
   for (std::uint32_t slot : std::exchange(running_, {})) {
     submitted_[slot] = false;
     if (Call* call = std::exchange(calls_[slot], nullptr))

@@ -19,6 +19,7 @@
 #include "node/tier_watch.h"
 #include "node/version.h"
 #include "policy/batch.h"
+#include "policy/hand_over.h"
 
 namespace mayfly {
 
@@ -44,6 +45,8 @@ class InstanceOwner {  // the pool
   // How long requests of this version are apart, and how long a run takes (ns); 0: not known.
   virtual std::uint64_t arrival_gap_ns() const = 0;
   virtual std::uint64_t run_time_ns() const = 0;
+  virtual std::uint64_t work_ns() const = 0;  // of it inside the runtime
+  virtual policy::HandOver& hand_over() = 0;  // outlives it
   virtual void on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) = 0;
 };
 
@@ -65,6 +68,8 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint32_t take_slot();  // for who holds a place
   void return_slot(std::uint32_t slot, std::uint64_t bytes_used);
   void submit(std::uint32_t slot, const SlotRequest& request, Call* call);  // call may be null: a probe, nobody waits
+  // A request for it is being read: wakes it now where that pays, so that it is awake when the request is submitted.
+  void expect();
   // Its caller went away: the run is cancelled where it can be; the slot is free again when it completes.
   void abandon(std::uint32_t slot);
   const std::shared_ptr<Batch>& open_batch();  // what requests join now; opens one if there is none
@@ -117,6 +122,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   Task<void> watch(std::shared_ptr<Instance> self);
   void drain();
   void wake();
+  void wait_awake();
   void probe_if_unasked();
   bool complete(std::uint32_t slot);
   void submit_open();
@@ -126,6 +132,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   LauncherClient& launcher_;
   VersionPtr version_;
   InstanceOwner& owner_;
+  policy::HandOver& hand_over_;  // the node's
   std::uint64_t id_;
   int pid_ = 0;
   InstancePhase phase_ = InstancePhase::kStarting;
@@ -138,6 +145,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::uint32_t held_ = 0;
   std::shared_ptr<Batch> open_;
   bool submit_posted_ = false;
+  bool expected_ = false;  // woken by expect(), and nothing was submitted since
   Timer batch_timer_;
   std::array<Call*, kMaxSlots> calls_{};
   std::array<bool, kMaxSlots> submitted_{};

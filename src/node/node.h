@@ -29,12 +29,18 @@ struct NodeMemory {
 class Node final : public PoolHost {
  public:
   Node(Executor ex, LauncherClient& launcher, NodeObserver& observer, std::uint64_t memory_budget)
-      : executor_(ex), launcher_(launcher), observer_(observer), memory_budget_(memory_budget), timer_(ex) {}
+      : executor_(ex),
+        launcher_(launcher),
+        observer_(observer),
+        memory_budget_(memory_budget),
+        hand_over_(several_processors()),
+        timer_(ex) {}
   Task<Result<Lease>> acquire(VersionPtr version, Ask ask);
   Status admit(const VersionPtr& version, const Ask& ask, std::uint64_t now);  // see Pool
   void settle(const Version& version, std::uint64_t flow, std::uint64_t charged_ns, std::uint64_t actual_ns);
   // The head of a request has named it, or somebody says that requests will come.
   void wake(const VersionPtr& version, std::uint32_t instances = 1);
+  void expect(const VersionPtr& version);        // wake(), and its request is here in a moment
   void keep(const VersionPtr& version);          // from now on what its owner wants held is held
   void retire(const Version& version);           // no new traffic: its instances end as soon as they are idle
   void end_idle(const Version& version);         // those that do nothing now end now; the version stays served
@@ -49,10 +55,12 @@ class Node final : public PoolHost {
   const std::unordered_map<const Version*, std::unique_ptr<Pool>>& pools() const { return pools_; }
 
   bool make_room(const VersionRecord& record, bool evict) override;
+  policy::HandOver& hand_over() override { return hand_over_; }
   void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
                 std::string_view detail) override;
 
  private:
+  static bool several_processors();
   struct Candidates;
   Pool& pool(const VersionPtr& version);
   VersionRecord& record_of(const VersionPtr& version);
@@ -67,6 +75,7 @@ class Node final : public PoolHost {
   std::uint64_t counted_ns_ = 0, counted_bytes_ = 0, given_bytes_ = 0;
   std::unordered_map<const Version*, std::unique_ptr<VersionRecord>> records_;
   std::unordered_map<const Version*, std::unique_ptr<Pool>> pools_;
+  policy::HandOver hand_over_;
   Timer timer_;
   bool armed_ = false, closing_ = false, slow_ = false;
 };

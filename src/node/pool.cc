@@ -228,9 +228,14 @@ void Pool::keep() {
   provisioned_ = policy::provisioned_at(version_->settings.provisioned, unix_ms() / 1000);
 }
 
+// Each request comes here with its head: the first instance that is awake will answer it.
+void Pool::expect() {
+  if (!queue_.empty()) return;
+  if (Instance* i = find_place(true)) i->expect();
+}
+
 void Pool::wake(std::uint32_t instances) {
   const auto awake = [](const auto& i) { return i->phase() <= InstancePhase::kReady; };
-  // Each request comes here: the first that is awake answers it.
   if (instances == 1 && std::any_of(instances_.begin(), instances_.end(), awake)) return;
   instances = std::min(instances, version_->settings.max_instances);
   auto have = static_cast<std::uint32_t>(std::count_if(instances_.begin(), instances_.end(), awake));

@@ -30,6 +30,7 @@ class PoolHost {  // the node
   virtual ~PoolHost() = default;
   // Whether memory is there for one more instance; with `evict`, idle ones elsewhere are ended for it.
   virtual bool make_room(const VersionRecord& record, bool evict) = 0;
+  virtual policy::HandOver& hand_over() = 0;
   virtual void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
                         std::string_view detail) = 0;
 };
@@ -53,6 +54,7 @@ class Pool final : public InstanceOwner {
     queue_.settle(flow, charged_ns, actual_ns);
   }
   void wake(std::uint32_t instances = 1);  // at least so many warm ones, as far as `max` goes, without waiting
+  void expect();                           // a request for it is being read
   void tick(std::uint64_t now);            // deadlines, hangs, what is idle, what is held
   void keep();                             // the version is live: what its owner wants held is in force
   void retire() {
@@ -85,6 +87,8 @@ class Pool final : public InstanceOwner {
   void on_resumed(std::uint64_t ns) override;
   std::uint64_t arrival_gap_ns() const override { return record_.gap_ns; }
   std::uint64_t run_time_ns() const override { return record_.measures.run.high_ns(); }
+  std::uint64_t work_ns() const override { return record_.measures.work.mean_ns(); }
+  policy::HandOver& hand_over() override { return host_.hand_over(); }
   void on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) override;
 
  private:

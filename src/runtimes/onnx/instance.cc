@@ -23,6 +23,8 @@ namespace {
 // at once. 20 us caught no more (gaps between batches are longer) and cost 3 us of CPU per request at 16 connections
 // and 17 us at one.
 constexpr std::uint64_t kSpinNs = 4'000;
+// Woken while its request is still being read by the server: until it is submitted.
+constexpr std::uint64_t kExpectNs = 40'000;
 
 std::uint64_t now_ns() {
   timespec t{};
@@ -42,10 +44,10 @@ void wake(int fd) {
   }
 }
 
-std::optional<std::uint32_t> pop_awake(Ring& ring, bool spin) {
+std::optional<std::uint32_t> pop_awake(Ring& ring, std::uint64_t spin_ns) {
   auto slot = ring_pop(ring);
-  if (slot || !spin) return slot;
-  const std::uint64_t end = now_ns() + kSpinNs;
+  if (slot || spin_ns == 0) return slot;
+  const std::uint64_t end = now_ns() + spin_ns;
   do {
     for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
     slot = ring_pop(ring);
@@ -56,14 +58,16 @@ std::optional<std::uint32_t> pop_awake(Ring& ring, bool spin) {
 // Returns only if the server broke the arena's contract, or the wake descriptor failed.
 int serve_ring(const InstanceArgs& args, std::unique_ptr<LoadedModel>& model, TierUp& tier) {
   ArenaHeader& header = args.arena.header();
-  const bool spin = several_cpus();
+  const std::uint64_t usual = several_cpus() ? kSpinNs : 0;
+  std::uint64_t spin = usual;
   for (;;) {
-    const auto slot = pop_awake(header.submitted, spin);
+    const auto slot = pop_awake(header.submitted, std::exchange(spin, usual));
     tier.look(model);
     if (!slot) {
       if (!ring_prepare_sleep(header.submitted)) continue;
       std::uint64_t count = 0;
       if (read(args.wake_fd, &count, sizeof count) < 0 && errno != EINTR) return 2;
+      if (usual != 0 && count >= kWakeForLater) spin = kExpectNs;
       continue;
     }
     if (*slot >= args.arena.geometry().slot_count) return 3;

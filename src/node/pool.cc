@@ -211,7 +211,7 @@ bool Pool::holds_something(const Version& v) {
 policy::Hold Pool::hold() const {
   const NodeSettings& n = version_->settings;
   policy::HoldState s;
-  s.live = kept_;
+  s.live = kept_ || !holds_something(*version_);  // keep() is called only where there is something to hold
   s.min = n.min_instances;
   s.max = n.max_instances;
   s.parked = n.parked;

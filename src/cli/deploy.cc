@@ -41,6 +41,8 @@ void add_deploy(CLI::App& app, Context& ctx) {
   cmd->add_option("--cpu", f.cpu, "processors of an instance: 1, 0.5, 500m");
   cmd->add_option("--threads", f.threads, "threads of one run; 0: as many as --cpu");
   cmd->add_option("--tier-up", f.tier_up, "auto or off: change busy instances to pre-packed weights where that pays");
+  cmd->add_option("--wake-on", f.wake_on,
+                  "request, or connection: an address that asked before starts an instance as soon as it connects");
   cmd->add_option("--min", f.min, "instances kept even if idle");
   cmd->add_option(
       "--provisioned", f.provisioned,

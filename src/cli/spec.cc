@@ -239,6 +239,7 @@ Result<Json> spec_from_flags(const DeployFlags& f) {
   set("queue", f.queue);
   set("threads", f.threads);
   set("tier_up", f.tier_up);
+  set("wake_on", f.wake_on);
   set("parked", f.parked);
   set("cold_start_budget_ms", f.cold_start_budget_ms);
   if (!f.provisioned.empty()) {

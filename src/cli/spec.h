@@ -18,7 +18,7 @@ namespace mayfly::cli {
 using Json = nlohmann::json;
 
 struct DeployFlags {
-  std::optional<std::string> memory, cpu, tier_up, idle, timeout, max_request, max_response, batch_delay;
+  std::optional<std::string> memory, cpu, tier_up, wake_on, idle, timeout, max_request, max_response, batch_delay;
   std::optional<std::uint32_t> threads, min, max, concurrency, queue, top, batch_max, parked;
   std::optional<std::uint32_t> cold_start_budget_ms;
   std::vector<std::string> provisioned;  // COUNT[@DAYS[@FROM-TO]], as "5@mon-fri@08:00-18:00"

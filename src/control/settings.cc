@@ -200,6 +200,15 @@ Status parse_tier_up(const Setting& row, const Json& value, EndpointSettings& s)
 }
 Json print_tier_up(const Setting&, const EndpointSettings& s) { return s.tier_up ? "auto" : "off"; }
 
+Status parse_wake_on(const Setting& row, const Json& value, EndpointSettings& s) {
+  if (value != "request" && value != "connection") return wrong(row, value);
+  s.wake_on_connection = value == "connection";
+  return Ok{};
+}
+Json print_wake_on(const Setting&, const EndpointSettings& s) {
+  return s.wake_on_connection ? "connection" : "request";
+}
+
 Status parse_layout(const Setting& row, const Json& value, EndpointSettings& s) {
   if (value != "nchw" && value != "nhwc") return wrong(row, value);
   s.image->nhwc = value == "nhwc";
@@ -296,6 +305,8 @@ const Setting kSettings[] = {
      "Threads of one run, at most cpu rounded up. 0: as many as that; never more than the machine has CPUs."},
     {"tier_up", "a word", {}, {}, 0, 0, "auto or off", parse_tier_up, print_tier_up,
      "auto: where the deploy found that pre-packed weights run faster, a busy instance changes to them if its memory allows it."},
+    {"wake_on", "a word", {}, {}, 0, 0, "request or connection", parse_wake_on, print_wake_on,
+     "connection: an address that asked the endpoint within the last hour starts an instance as soon as it connects, before its request is there."},
     {"min", kNumber, kCountScales, &S::min_instances, 0, 1000, "", parse_field, print_field,
      "Instances that are kept also when nobody calls. 0: the endpoint costs nothing while idle."},
     {"max", kNumber, kCountScales, &S::max_instances, 1, 1000, "", parse_field, print_field,

@@ -37,6 +37,7 @@ struct EndpointSettings {
   std::uint32_t max_instances = 10;                  // max: 1 … 1000
   std::uint32_t parked = 0;                          // parked: 0 … 1000 instances, ready and stopped
   std::vector<policy::ProvisionWindow> provisioned;  // provisioned: N, or windows of the week (provision.h)
+  bool wake_on_connection = false;                   // wake_on: request | connection
   std::uint64_t cold_start_budget_ms = 0;            // 0 (none) … 60000
   std::uint32_t concurrency = 8;                     // requests handed to one instance at once: 1 … 64
   std::uint64_t idle_ms = 10'000;                    // idle: "10s" (ms s m h), 0 … 24h

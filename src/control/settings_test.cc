@@ -64,6 +64,14 @@ TEST(SettingsTest, ThreadsAreAtMostTheProcessors) {
 }
 
 // YAML's `off` may arrive as a word or as false.
+TEST(SettingsTest, WakeOnIsRequestOrConnection) {
+  EXPECT_FALSE(parsed("{}").wake_on_connection);
+  EXPECT_FALSE(parsed(R"({"wake_on":"request"})").wake_on_connection);
+  EXPECT_TRUE(parsed(R"({"wake_on":"connection"})").wake_on_connection);
+  EXPECT_THAT(settings_to_json(parsed(R"({"wake_on":"connection"})")), HasSubstr(R"("wake_on":"connection")"));
+  EXPECT_EQ(refused(R"({"wake_on":"handshake"})").reason, "invalid_setting");
+}
+
 TEST(SettingsTest, TierUpIsAutoOrOff) {
   EXPECT_TRUE(parsed("{}").tier_up);
   EXPECT_TRUE(parsed(R"({"tier_up":"auto"})").tier_up);

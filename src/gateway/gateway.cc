@@ -122,6 +122,22 @@ Status Gateway::resolve(const RequestHead& head, const RouteMatch& match, Reques
   return match.spec->room == Room::kV1 && !match.part.empty() ? find_label(c, c.part) : Ok{};
 }
 
+// A prediction of it is on its way: its instance starts, or wakes, meanwhile.
+void Gateway::expect(RequestContext& c, std::uint64_t received_ns) {
+  node_.expect(c.served->version);
+  if (c.served->settings.wake_on_connection) arrivals_.note(c.peer, c.principal.tenant, c.name, received_ns);
+}
+
+void Gateway::on_connect(std::uint64_t peer) {
+  if (arrivals_.peers() == 0) return;
+  for (const Arrivals::Name* name : arrivals_.connected(peer, now_ns())) {
+    const EndpointPtr e = control_.find(name->tenant, name->name);
+    if (!e || !e->live->settings.wake_on_connection) continue;
+    ++e->metrics.connection_wakes;
+    node_.wake(e->live->version);
+  }
+}
+
 BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
   BodyPolicy p;
   p.max_bytes = kSmallBody;
@@ -135,7 +151,7 @@ BodyPolicy Gateway::policy_of(RequestContext& c, std::uint64_t received_ns) {
     if (Status st = node_.admit(c.served->version, ask_of(c), received_ns); !st.ok())
       p.refuse = std::move(st.error());
     else
-      node_.expect(c.served->version);
+      expect(c, received_ns);
   } else if (c.spec->route == Route::kPackages) {
     p.max_bytes = control_.options().max_package_bytes;
     p.streaming = true;
@@ -161,6 +177,7 @@ BodyPolicy Gateway::on_head(const Request& request, void*& cookie) {
   const RequestHead& head = *request.head;
   if (grpc::is_grpc(head)) return grpc_on_head(request, cookie);
   RequestContext* c = take_context();
+  c->peer = request.peer;
   auto refuse = [&](Error e) {
     give_back(c);
     cookie = nullptr;

@@ -11,6 +11,7 @@
 #include "async/turns.h"
 #include "base/fd.h"
 #include "control/control.h"
+#include "gateway/arrivals.h"
 #include "gateway/grpc/call.h"
 #include "gateway/grpc/pages.h"
 #include "gateway/http.h"
@@ -30,9 +31,10 @@ namespace mayfly {
 struct RequestContext {
   const RouteSpec* spec = nullptr;
   Principal principal;
-  KeyUse key_use;    // of a prediction: counts against its key until the context is given back
-  std::string name;  // of the endpoint or key in the path, percent-decoded
-  std::string part;  // what the path names besides, percent-decoded
+  KeyUse key_use;          // of a prediction: counts against its key until the context is given back
+  std::uint64_t peer = 0;  // where it comes from: Request::peer
+  std::string name;        // of the endpoint or key in the path, percent-decoded
+  std::string part;        // what the path names besides, percent-decoded
   EndpointPtr endpoint;
   ServedPtr served;
   std::string request_id;
@@ -59,6 +61,7 @@ class Gateway final : public HttpHandler {
           BlockingPool& blocking, Log& log);
   void set_ready(bool ready) { ready_ = ready; }
 
+  void on_connect(std::uint64_t peer) override;
   BodyPolicy on_head(const Request& request, void*& cookie) override;
   Task<Ok> handle(const Request& request, void* cookie, Response& response) override;
   void on_abort(void* cookie) override;
@@ -73,6 +76,7 @@ class Gateway final : public HttpHandler {
   static Status find_label(RequestContext& c, std::string_view label);
   Status begin_use(RequestContext& c, std::uint64_t received_ns);  // admin/keys.cc
   BodyPolicy policy_of(RequestContext& c, std::uint64_t received_ns);
+  void expect(RequestContext& c, std::uint64_t received_ns);
   void name_request(const RequestHead& head, RequestContext& c);
   Task<Ok> dispatch(const Request& rq, RequestContext& c, Response& rs);
 
@@ -133,6 +137,7 @@ class Gateway final : public HttpHandler {
   PackageStore& packages_;
   BlockingPool& blocking_;
   Log& log_;
+  Arrivals arrivals_;
   Turns key_turns_;  // who changes the limits of a key: store and memory in the same order
   SharedMemory shared_memory_;
   bool ready_ = false;

@@ -27,6 +27,7 @@ Error no_cuda() {
 
 BodyPolicy Gateway::grpc_on_head(const Request& request, void*& cookie) {
   RequestContext* c = take_context();
+  c->peer = request.peer;
   BodyPolicy p;
   if (Status admitted = grpc_admit(request, *c); !admitted.ok()) {
     give_back(c);
@@ -102,7 +103,7 @@ Status Gateway::grpc_find_model(std::string_view message, std::uint64_t received
   constexpr std::uint64_t kMaxMicroseconds = ~std::uint64_t{0} / 1000;
   if (const std::uint64_t us = std::min(c.grpc.infer.timeout_us, kMaxMicroseconds); us > 0)
     c.deadline_ns = std::min(c.deadline_ns, later(received_ns, us * 1000));
-  node_.expect(c.served->version);
+  expect(c, received_ns);
   return Ok{};
 }
 

@@ -80,6 +80,7 @@ struct Request {
   CancelSignal* cancel = nullptr;    // always set; fires when the client is gone or has cancelled
   std::uint64_t received_ns = 0;     // CLOCK_MONOTONIC, when the head was complete
   bool loopback = true;              // the peer's address is a loopback address
+  std::uint64_t peer = 0;            // the same for requests from one address: wire::Stream::peer
   std::uint8_t http_major = 1;       // 1 or 2
 };
 
@@ -97,6 +98,8 @@ struct BodyPolicy {
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
+  // A connection was accepted; nothing of it has been read.
+  virtual void on_connect(std::uint64_t peer) { static_cast<void>(peer); }
   // Called when the head is complete, before the body is read: routing, authentication, and the early wake happen here.
   // `cookie` is handed to handle() of the same request (a per-request route decision); on_abort is called instead if
   // the body never arrives whole.

@@ -18,6 +18,8 @@ constexpr Counter kCounters[] = {
     {"mayfly_request_retries_total", "Requests run again after their instance was lost", &EndpointMetrics::retries},
     {"mayfly_requests_cancelled_total", "Requests whose caller went away before the answer",
      &EndpointMetrics::cancelled},
+    {"mayfly_connection_wakes_total", "Connections that woke the endpoint before a request came",
+     &EndpointMetrics::connection_wakes},
     {"mayfly_tier_ups_total", "Instances that changed to the packed form of their model", &EndpointMetrics::tier_ups},
 };
 struct Limited {  // by the key of the caller; one series each

@@ -42,6 +42,7 @@ struct EndpointMetrics {
   std::uint64_t requests = 0, errors = 0, cold = 0, resumed = 0, retries = 0, rejected = 0;
   std::uint64_t rate_limited = 0, concurrency_limited = 0;  // refused for the caller's key
   std::uint64_t cancelled = 0;                              // the caller went away
+  std::uint64_t connection_wakes = 0;                       // by wake_on: connection
   std::uint64_t tier_ups = 0;                               // instances that changed to the packed form
   Histogram total, receive, parse, queue, infer, print, start;
   RowHistogram rows;           // runs that answered

@@ -35,7 +35,7 @@ class HandOver {
   static constexpr std::uint64_t kBusyGapNs = 40'000;     // submissions closer than this: the reactor has other work
   static constexpr std::uint64_t kLongGapNs = 1'000'000;  // longer pauses say nothing more
 
-  static constexpr double kMaxJoined = 3;                 // where more are, they come many at a time
+  static constexpr double kMaxJoined = 3;  // where more are, they come many at a time
 
   explicit HandOver(bool several_processors) : possible_(several_processors) {}
 

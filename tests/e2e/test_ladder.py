@@ -1,7 +1,10 @@
 """Between zero and warm: parked and provisioned instances, budgets, eviction, explain."""
 
+import http.client
+import json
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -168,3 +171,66 @@ def test_a_full_node_evicts_what_is_idle_and_says_so():
         shown = server.cli("explain", evicted["name"]).stdout
         assert "evicted" in shown and "EVENT" in shown
         assert check(server, evicted["name"]) == "cold"
+
+
+CLIENT, STRANGER = "127.0.0.2", "127.0.0.3"  # not the address that looks at the server's state: each connection counts
+
+
+def connection(server, address=CLIENT):
+    host, port = server.address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=10, source_address=(address, 0))
+
+
+def ask_from(server, address, name):
+    host, port = server.address.rsplit(":", 1)
+    client = http.client.HTTPConnection(host, int(port), timeout=10, source_address=(address, 0))
+    body = json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": list(X.shape), "data": X.ravel().tolist()}]})
+    client.request("POST", f"/v2/models/{name}/infer", body)
+    answer = client.getresponse()
+    assert answer.status == 200, answer.read()
+    client.close()
+    return start_of(answer)
+
+
+def connection_wakes(server, name):
+    [line] = [x for x in server.http("/metrics").body.decode().splitlines()
+              if x.startswith(f'mayfly_connection_wakes_total{{tenant="default",endpoint="{name}"}}')]
+    return int(line.split()[-1])
+
+
+def at_zero(server, *names):
+    wait_for(lambda: not any(server.instances(n) for n in names), "scaling to zero")
+
+
+def test_a_connection_wakes_what_its_address_asked(server):
+    server.deploy("iris", "iris_logreg.onnx", "--wake-on", "connection", "--idle", "200ms")
+    server.deploy("other", "iris_logreg.onnx", "--idle", "200ms")
+    for name in ("iris", "other"):
+        ask_from(server, CLIENT, name)
+    at_zero(server, "iris", "other")
+    with connection(server):  # says nothing
+        in_state(server, "idle")
+    assert not server.instances("other")
+    assert connection_wakes(server, "iris") >= 1
+    assert ask_from(server, CLIENT, "iris") == "warm"
+
+
+def test_addresses_that_never_asked_wake_nothing(server):
+    server.deploy("iris", "iris_logreg.onnx", "--wake-on", "connection", "--idle", "50ms")
+    ask_from(server, CLIENT, "iris")
+    at_zero(server, "iris")
+    starts = explain(server)["counts"]["starts"]
+    for _ in range(5):
+        connection(server, STRANGER).close()
+    time.sleep(0.3)
+    assert explain(server)["counts"]["starts"] == starts
+    assert connection_wakes(server, "iris") == 0
+
+
+def test_connections_that_ask_nothing_soon_wake_nothing(server):
+    server.deploy("iris", "iris_logreg.onnx", "--wake-on", "connection", "--idle", "0s")
+    ask_from(server, CLIENT, "iris")
+    for _ in range(60):
+        connection(server).close()
+        at_zero(server, "iris")
+    assert 1 <= connection_wakes(server, "iris") <= 20

@@ -112,6 +112,7 @@ void Incoming::abort() {
 }
 
 Task<Ok> serve(std::shared_ptr<Listener> listener, wire::Stream accepted) {
+  listener->core->handler.on_connect(accepted.peer());
   std::optional<Incoming> incoming(std::in_place, *listener, std::move(accepted));
   const Incoming::Speaks speaks = co_await incoming->listen();
   if (speaks == Incoming::Speaks::kNothing) co_return Ok{};

@@ -155,6 +155,7 @@ Task<bool> Connection::serve_request() {
   request.head = &head;
   request.received_ns = now_ns();
   request.loopback = stream_.loopback();
+  request.peer = stream_.peer();
   request.writer = this;
   request.cancel = &cancel_;
   in_.consume(parser_.head_size());

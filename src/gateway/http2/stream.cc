@@ -149,6 +149,7 @@ void Stream::on_head(bool has_body) {
   request_.head = &head_;
   request_.received_ns = now_ns();
   request_.loopback = session_.loopback_;
+  request_.peer = session_.peer_;
   request_.writer = this;
   request_.cancel = &cancel_;
   request_.http_major = 2;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,12 +32,25 @@ Result<std::uint64_t> size_of(int fd) {
   return static_cast<std::uint64_t>(st.st_size);
 }
 
+Error file_error(int err, const std::string& what) {
+  if (err != ENOSPC && err != EDQUOT) return errno_error(err, what);
+  return make_error(Code::kResourceExhausted, "disk_full", "{}: no space left; free space or delete endpoints", what);
+}
+
+// Less is left than one more block of the file's.
+bool disk_is_full(int fd) {
+  struct statvfs s{};
+  return fstatvfs(fd, &s) == 0 && s.f_blocks > 0 && s.f_bavail < 16;
+}
+
 Status publish(int fd, const std::string& from, const std::string& to, const std::string& dir) {
-  if (fsync(fd) != 0 || rename(from.c_str(), to.c_str()) != 0) return errno_error(errno, fmt::format("write {}", to));
+  if (fsync(fd) != 0 || rename(from.c_str(), to.c_str()) != 0) return file_error(errno, fmt::format("write {}", to));
   Fd folder(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid() || fsync(folder.get()) != 0) return errno_error(errno, fmt::format("sync {}", dir));
+  if (!folder.valid() || fsync(folder.get()) != 0) return file_error(errno, fmt::format("sync {}", dir));
   return Ok{};
 }
+
+std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 }  // namespace
 
@@ -45,6 +59,28 @@ std::string Artefacts::path(std::string_view package) const {
   const std::string key =
       sha256_hex(fmt::format("{} {} {} {}", package, cpu, options_.runtime_version, kArtefactFormat));
   return fmt::format("{}/artefacts/{}.ort", options_.data_dir, key);
+}
+
+std::shared_ptr<ArtefactFile> Artefacts::file_of(const std::string& package) {
+  auto& file = files_[package];
+  if (file) return file;
+  file = std::make_shared<ArtefactFile>();
+  if (const auto row = noted_.extract(name_of(path(package)))) {
+    file->bytes = row.mapped().bytes;
+    file->build_ns = row.mapped().build_ms * 1'000'000;
+  }
+  return file;
+}
+
+Status Artefacts::load() {
+  auto rows = store_.artefacts();
+  if (!rows.ok()) return std::move(rows.error());
+  for (ArtefactRow& row : *rows) noted_.insert_or_assign(row.file, row);
+  return Ok{};
+}
+
+Status Artefacts::note(const std::string& package, std::uint64_t bytes, std::uint64_t build_ns) {
+  return store_.note_artefact({name_of(path(package)), bytes, std::max<std::uint64_t>(1, build_ns / 1'000'000)});
 }
 
 Task<Result<CompileReport>> Artefacts::build(std::string package) {
@@ -57,21 +93,47 @@ Task<Result<CompileReport>> Artefacts::build(std::string package) {
   const std::string dir = options_.data_dir + "/artefacts";
   const std::string temp = fmt::format("{}/tmp-{}", dir, random_token(16));
   Fd out(::open(temp.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
-  if (!out.valid()) co_return errno_error(errno, fmt::format("make {}", temp));
+  if (!out.valid()) co_return file_error(errno, fmt::format("make {}", temp));
+  const std::uint64_t since = now_ns();
+  ++builds_;
   auto report = co_await compile_model(launcher_, model->get(), *bytes, out.get(), CompileLimits{});
+  const std::uint64_t took = now_ns() - since;
+  // The job that fills the disk can only say that it could not write.
+  if (!report.ok() && disk_is_full(out.get()))
+    report = file_error(ENOSPC, fmt::format("build the artefact of package {}", package));
+  Result<std::uint64_t> length = std::uint64_t{0};
+  if (report.ok() && !(length = size_of(out.get())).ok()) report = length.error();
   if (report.ok()) {
-    auto finish = [&] { return publish(out.get(), temp, path(package), dir); };
+    auto finish = [&]() -> Status {
+      MAYFLY_TRY(note(package, *length, took));
+      return publish(out.get(), temp, path(package), dir);
+    };
     if (auto st = co_await blocking_.run(finish); !st.ok()) report = st.error();
   }
-  if (!report.ok()) unlink(temp.c_str());
+  if (!report.ok()) {
+    unlink(temp.c_str());
+  } else {
+    *file_of(package) = {*length, took};
+  }
   co_return report;
 }
 
-std::optional<CompileReport> Artefacts::built(std::string_view package, std::string_view report_json) const {
+Task<Result<Supplied>> Artefacts::restore(std::string package) {
+  auto report = co_await build(package);
+  if (!report.ok()) co_return report.error();
+  const auto file = file_of(package);
+  Supplied out;
+  out.bytes = file->bytes;
+  out.build_ns = file->build_ns;
+  co_return out;
+}
+
+std::optional<CompileReport> Artefacts::built(const std::string& package, std::string_view report_json) {
   auto report = read_stored_report(report_json);
   struct stat st{};
   if (!report.ok() || stat(path(package).c_str(), &st) != 0) return std::nullopt;
-  if (static_cast<std::uint64_t>(st.st_size) != report->artefact_bytes) return std::nullopt;
+  const std::uint64_t noted = file_of(package)->bytes;
+  if (static_cast<std::uint64_t>(st.st_size) != (noted != 0 ? noted : report->artefact_bytes)) return std::nullopt;
   return std::move(*report);
 }
 
@@ -104,6 +166,11 @@ Error Artefacts::over_quota(std::string_view tenant) const {
                     options_.tenant_quota_bytes);
 }
 
+Task<Artefacts::Hold> Artefacts::pin(std::string package) {
+  auto turn = co_await turns_.take(package);
+  co_return Hold(this, held_.insert(std::move(package)));
+}
+
 Task<Artefacts::Hold> Artefacts::hold(std::string package) {
   auto turn = co_await turns_.take(package);
   uploads_.take(package);
@@ -115,20 +182,19 @@ Task<void> Artefacts::collect(std::vector<std::string> packages) {
   for (const std::string& package : packages) {
     auto turn = co_await turns_.take(package);
     if (held_.contains(package) || uploads_.contains(package)) continue;
-    auto drop = [this, &package] {
-      drop_unless_referred(package);
-      return Ok{};
-    };
-    co_await blocking_.run(drop);
+    auto drop = [this, &package] { return drop_unless_referred(package); };
+    if (co_await blocking_.run(drop)) files_.erase(package);
   }
 }
 
-void Artefacts::drop_unless_referred(const std::string& package) {
+bool Artefacts::drop_unless_referred(const std::string& package) {
   auto used = store_.package_in_use(package);
-  if (!used.ok() || *used) return;
+  if (!used.ok() || *used) return false;
   static_cast<void>(packages_.remove(package).ok());  // open descriptors of running instances stay valid
   static_cast<void>(store_.forget_package(package).ok());
+  static_cast<void>(store_.forget_artefact(name_of(path(package))).ok());
   unlink(path(package).c_str());
+  return true;
 }
 
 Task<Artefacts::Swept> Artefacts::sweep(std::unordered_set<std::string> used) {
@@ -156,6 +222,13 @@ Artefacts::Swept Artefacts::sweep_files(const std::unordered_set<std::string>& u
   for (; !failure && it != fs::directory_iterator(); it.increment(failure)) {
     const std::string file = it->path().string();
     if (!artefacts.contains(file) && unlink(file.c_str()) == 0) ++swept.artefacts;
+  }
+  if (auto noted = store_.artefacts(); noted.ok()) {
+    std::unordered_set<std::string> names;
+    for (const std::string& artefact : artefacts) names.insert(name_of(artefact));
+    for (const ArtefactRow& row : *noted) {
+      if (!names.contains(row.file)) static_cast<void>(store_.forget_artefact(row.file).ok());
+    }
   }
   return swept;
 }

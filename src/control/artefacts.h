@@ -1,12 +1,15 @@
 // Packages and their artefacts on disk: what is kept, for whom, and until when. A package stays as long as a version
 // refers to it, a deploy holds it, or its upload is younger than an hour; then file, quota rows and artefact go
 // together. Whoever changes a package's files or its users does so in the package's turn, so that nothing is collected
-// between a look at it and its use. One reactor; files, SQL and hashing run on the blocking pool.
+// between a look at it and its use. An artefact may go before that and be built again (supplies.h). One reactor; files,
+// SQL and hashing run on the blocking pool.
 #pragma once
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -16,6 +19,8 @@
 #include "compile/job.h"
 #include "control/options.h"
 #include "control/uploads.h"
+#include "node/supply.h"
+#include "node/version.h"
 #include "store/packages.h"
 #include "store/store.h"
 
@@ -49,10 +54,20 @@ class Artefacts {
 
   // Where the artefact of a package lies, for this processor and this runtime.
   std::string path(std::string_view package) const;
-  // Compiles the package and publishes its artefact: fsync, rename, fsync of the folder.
+  // Compiles the package and publishes its artefact: fsync, rename, fsync of the folder. Its length and the time that
+  // it took are noted before it has its name: a file of another length is not whole. Errors: package_not_found,
+  // package_corrupt, disk_full, those of compile_model().
   Task<Result<CompileReport>> build(std::string package);
+  // The same for an artefact that is missing.
+  Task<Result<Supplied>> restore(std::string package);
   // What an earlier build reported, if its artefact is still there, whole by its length.
-  std::optional<CompileReport> built(std::string_view package, std::string_view report_json) const;
+  std::optional<CompileReport> built(const std::string& package, std::string_view report_json);
+  // What is known of the package's artefact; one value for all who ask.
+  std::shared_ptr<ArtefactFile> file_of(const std::string& package);
+  // At start: takes up what was noted of artefacts.
+  Status load();
+  std::uint64_t builds() const { return builds_; }  // compile jobs so far
+  bool package_here(std::string_view package) const { return packages_.open(package).ok(); }
 
   // Finishes an upload and charges it to the tenant. Errors: quota_exceeded, and those of Upload::finish(). The upload
   // must outlive the task.
@@ -63,6 +78,8 @@ class Artefacts {
 
   // For a deploy under way. Waits while the package is being collected.
   Task<Hold> hold(std::string package);
+  // The same for who works on a package that versions refer to.
+  Task<Hold> pin(std::string package);
   // A deploy failed for a reason of the server's: the package stays for another one, as if it was uploaded now.
   void keep_for_retry(const std::string& package) { uploads_.add(package, now_ns()); }
   // Removes those of `packages`, and of the uploads that have expired, that nobody uses.
@@ -72,7 +89,8 @@ class Artefacts {
   Task<Swept> sweep(std::unordered_set<std::string> used);
 
  private:
-  void drop_unless_referred(const std::string& package);
+  bool drop_unless_referred(const std::string& package);
+  Status note(const std::string& package, std::uint64_t bytes, std::uint64_t build_ns);
   Swept sweep_files(const std::unordered_set<std::string>& used);
 
   ControlOptions options_;
@@ -80,9 +98,12 @@ class Artefacts {
   PackageStore& packages_;
   BlockingPool& blocking_;
   LauncherClient& launcher_;
-  Turns turns_;  // by package
+  Turns turns_;                                                           // by package
+  std::unordered_map<std::string, std::shared_ptr<ArtefactFile>> files_;  // by package
+  std::unordered_map<std::string, ArtefactRow> noted_;                    // by name, as of the start; taken by file_of
   std::multiset<std::string> held_;
   Uploads uploads_;
+  std::uint64_t builds_ = 0;
 };
 
 }  // namespace mayfly

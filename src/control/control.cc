@@ -1,7 +1,5 @@
 #include "control/control.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <tuple>
 
@@ -148,6 +146,10 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
   v->signature = report.signature;
   v->settings = node_settings(settings);
   v->artefact_path = artefacts_.path(row.package);
+  v->package = row.package;
+  const auto file = artefacts_.file_of(row.package);
+  if (file->bytes == 0) file->bytes = report.artefact_bytes;
+  v->artefact = file;
   if (!report.working_set.empty()) v->prefetch = std::make_shared<Prefetch>(report.working_set);
   v->tier = report.tier;
   v->tier.allowed = v->tier.allowed && settings.tier_up;
@@ -358,37 +360,34 @@ Task<Status> Control::remove(std::string tenant, std::string name) {
   co_return Ok{};
 }
 
-// A version of the store, with its artefact; null if it can't be served.
-Task<ServedPtr> Control::restore_version(VersionRow row) {
+// A version of the store; null if it can't be served. One whose package is nowhere is served all the same: who asks for
+// it is told what is missing.
+ServedPtr Control::restore_version(const VersionRow& row) {
   auto settings = settings_from_json(row.settings_json);
   auto report = read_stored_report(row.report_json);
-  if (!settings.ok() || !report.ok()) co_return nullptr;
-  if (access(artefacts_.path(row.package).c_str(), R_OK) != 0) {
-    auto rebuilt = co_await artefacts_.build(row.package);
-    if (!rebuilt.ok()) {
-      log_.event(row.endpoint,
-                 fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})",
-                             Log::timestamp(), row.endpoint, row.number, rebuilt.error().reason));
-      co_return nullptr;
-    }
-  }
+  if (!settings.ok() || !report.ok()) return nullptr;
   auto served = serve(row, *settings, *report);
-  co_return served.ok() ? *served : nullptr;
+  if (!served.ok()) return nullptr;
+  if (!artefact_there(*(*served)->version) && !artefacts_.package_here(row.package)) {
+    log_.event(row.endpoint,
+               fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})",
+                           Log::timestamp(), row.endpoint, row.number, "package_not_found"));
+  }
+  return *served;
 }
 
-Task<void> Control::restore_endpoint(EndpointRow row, std::vector<VersionRow> versions) {
+void Control::restore_endpoint(const EndpointRow& row, const std::vector<VersionRow>& versions) {
   auto e = std::make_shared<Endpoint>();
   e->tenant = row.tenant;
   e->name = row.name;
   e->created_ms = row.created_ms;
-  for (VersionRow& v : versions) {
-    const std::uint32_t number = v.number;
-    ServedPtr served = co_await restore_version(std::move(v));
+  for (const VersionRow& v : versions) {
+    ServedPtr served = restore_version(v);
     if (!served) continue;
-    e->versions[number] = served;
-    if (number == row.live_version) e->live = std::move(served);
+    e->versions[v.number] = served;
+    if (v.number == row.live_version) e->live = std::move(served);
   }
-  if (!e->live) co_return;
+  if (!e->live) return;
   std::string key;
   make_key_text(key, row.tenant, row.name);
   endpoints_.emplace(key, e);
@@ -422,9 +421,10 @@ Task<Status> Control::restore() {
     log_.event("", fmt::format(R"({{"time":"{}","event":"swept","packages":{},"artefacts":{}}})", Log::timestamp(),
                                swept.packages, swept.artefacts));
   }
-  for (EndpointRow& e : *endpoints) {
+  if (auto st = artefacts_.load(); !st.ok()) co_return st.error();
+  for (const EndpointRow& e : *endpoints) {
     make_key_text(key, e.tenant, e.name);
-    co_await restore_endpoint(std::move(e), std::move(by_endpoint[key]));
+    restore_endpoint(e, by_endpoint[key]);
   }
   co_return Ok{};
 }
@@ -434,9 +434,13 @@ void Control::on_instance_event(const Version& v, std::uint64_t instance, std::s
   if (event == "tier_packed") {
     if (const EndpointPtr e = find(v.tenant, v.endpoint)) ++e->metrics.tier_ups;
   }
-  std::string line =
-      fmt::format(R"({{"time":"{}","event":"instance_{}","endpoint":"{}","version":{},"instance":{},"detail":)",
-                  Log::timestamp(), event, v.endpoint, v.number, instance);
+  const bool artefact = event.starts_with("artefact_");
+  if (const EndpointPtr e = artefact ? find(v.tenant, v.endpoint) : nullptr) {
+    e->metrics.rebuilt += event == "artefact_rebuilt" ? 1 : 0;
+    e->metrics.fetched += event == "artefact_fetched" ? 1 : 0;
+  }
+  std::string line = fmt::format(R"({{"time":"{}","event":"{}{}","endpoint":"{}","version":{},"instance":{},"detail":)",
+                                 Log::timestamp(), artefact ? "" : "instance_", event, v.endpoint, v.number, instance);
   append_json_string(line, detail);
   line += '}';
   log_.event(v.endpoint, std::move(line));

@@ -18,6 +18,7 @@
 #include "control/fetches.h"
 #include "control/options.h"
 #include "control/settings.h"
+#include "control/supplies.h"
 #include "node/node.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
@@ -60,10 +61,15 @@ class Control final : public NodeObserver {
         blocking_(blocking),
         log_(log),
         artefacts_(options_, store, packages, blocking, launcher),
-        fetches_(options_, fetcher, packages, artefacts_, log) {}
-  void attach(Node& node) { node_ = &node; }
+        fetches_(options_, fetcher, packages, artefacts_, log),
+        supplies_(ex, artefacts_) {}
+  void attach(Node& node) {
+    node_ = &node;
+    node.set_supply(supplies_);
+  }
 
-  // Restores the route table; rebuilds artefacts that are missing (another CPU, another runtime version).
+  // Restores the route table. Artefacts that are missing (another CPU, another runtime version) are rebuilt when they
+  // are first needed.
   Task<Status> restore();
   EndpointPtr find(std::string_view tenant, std::string_view name) const;
   std::vector<EndpointPtr> list(std::string_view tenant) const;
@@ -82,6 +88,7 @@ class Control final : public NodeObserver {
   }
   Error over_quota(std::string_view tenant) const { return artefacts_.over_quota(tenant); }
   const ControlOptions& options() const { return options_; }
+  const Artefacts& artefacts() const { return artefacts_; }
   std::uint64_t changes() const { return changes_; }  // of the route table so far
 
   void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
@@ -111,8 +118,8 @@ class Control final : public NodeObserver {
                                         EndpointSettings settings, std::vector<std::string>& old);
   Task<Result<Deployed>> commit(VersionRow row, EndpointSettings settings, Prepared prepared,
                                 std::vector<std::string>& old);
-  Task<ServedPtr> restore_version(VersionRow row);  // null if it can't be served
-  Task<void> restore_endpoint(EndpointRow row, std::vector<VersionRow> versions);
+  ServedPtr restore_version(const VersionRow& row);  // null if it can't be served
+  void restore_endpoint(const EndpointRow& row, const std::vector<VersionRow>& versions);
   void put(const EndpointPtr& endpoint, ServedPtr served);
 
   Executor executor_;
@@ -122,6 +129,7 @@ class Control final : public NodeObserver {
   Log& log_;
   Artefacts artefacts_;
   Fetches fetches_;
+  Supplies supplies_;
   Node* node_ = nullptr;
   std::unordered_map<std::string, EndpointPtr> endpoints_;  // key(tenant, name)
   mutable std::string lookup_;                              // reused, so that a look-up allocates nothing

@@ -18,6 +18,10 @@ constexpr Counter kCounters[] = {
     {"mayfly_request_retries_total", "Requests run again after their instance was lost", &EndpointMetrics::retries},
     {"mayfly_requests_cancelled_total", "Requests whose caller went away before the answer",
      &EndpointMetrics::cancelled},
+    {"mayfly_artefacts_rebuilt_total", "Artefacts that a start found missing, rebuilt from the package here",
+     &EndpointMetrics::rebuilt},
+    {"mayfly_artefacts_fetched_total", "Artefacts that a start found missing, and their package too",
+     &EndpointMetrics::fetched},
     {"mayfly_tier_ups_total", "Instances that changed to the packed form of their model", &EndpointMetrics::tier_ups},
 };
 struct Limited {  // by the key of the caller; one series each
@@ -41,6 +45,8 @@ constexpr Series kSeries[] = {
     {"mayfly_infer_seconds", "Inside the model runtime", &EndpointMetrics::infer},
     {"mayfly_cold_start_seconds", "Fork, isolate, map and init of instances that a request waited for",
      &EndpointMetrics::start},
+    {"mayfly_artefact_wait_seconds", "What requests waited for an artefact to be fetched or rebuilt",
+     &EndpointMetrics::fetch},
 };
 
 std::string label(const Endpoint& e) { return fmt::format("tenant=\"{}\",endpoint=\"{}\",", e.tenant, e.name); }
@@ -104,6 +110,11 @@ void Gateway::metrics_page(Response& rs) {
                  "# HELP mayfly_evictions_total Idle instances ended because others needed their memory\n"
                  "# TYPE mayfly_evictions_total counter\nmayfly_evictions_total {}\n",
                  memory.budget, memory.instances, memory.artefacts, memory.cached, node_.evictions());
+  fmt::format_to(
+      out,
+      "# HELP mayfly_artefact_builds_total Compile jobs begun, of deploys and of artefacts that were missing\n"
+      "# TYPE mayfly_artefact_builds_total counter\nmayfly_artefact_builds_total {}\n",
+      control_.artefacts().builds());
 }
 
 }  // namespace mayfly

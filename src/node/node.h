@@ -30,6 +30,7 @@ class Node final : public PoolHost {
  public:
   Node(Executor ex, LauncherClient& launcher, NodeObserver& observer, std::uint64_t memory_budget)
       : executor_(ex), launcher_(launcher), observer_(observer), memory_budget_(memory_budget), timer_(ex) {}
+  void set_supply(ArtefactSupply& supply) { supply_ = &supply; }
   Task<Result<Lease>> acquire(VersionPtr version, Ask ask);
   Status admit(const VersionPtr& version, const Ask& ask, std::uint64_t now);  // see Pool
   void settle(const Version& version, std::uint64_t flow, std::uint64_t charged_ns, std::uint64_t actual_ns);
@@ -49,6 +50,9 @@ class Node final : public PoolHost {
   const std::unordered_map<const Version*, std::unique_ptr<Pool>>& pools() const { return pools_; }
 
   bool make_room(const VersionRecord& record, bool evict) override;
+  ArtefactSupply* supply() override { return supply_; }
+  // The file was removed: none of it is in the page cache any more.
+  void forget_artefact(std::string_view path);
   void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
                 std::string_view detail) override;
 
@@ -62,6 +66,7 @@ class Node final : public PoolHost {
   Executor executor_;
   LauncherClient& launcher_;
   NodeObserver& observer_;
+  ArtefactSupply* supply_ = nullptr;  // null: what is missing stays missing
   std::uint64_t memory_budget_, evictions_ = 0;
   // When memory was last counted, what was in use then, and what starts have been given since.
   std::uint64_t counted_ns_ = 0, counted_bytes_ = 0, given_bytes_ = 0;

@@ -43,6 +43,11 @@ Counts count(const Pool& pool) {
 }
 
 std::string why_zero(const Pool* pool, const VersionRecord* record, const policy::Hold& held) {
+  if (pool != nullptr && pool->supplying_since_ns() != 0) {
+    return fmt::format(
+        "at zero: its artefact was not on the disk, and is being fetched or rebuilt for {} ms; {} requests wait",
+        (now_ns() - pool->supplying_since_ns()) / 1'000'000, pool->waiting());
+  }
   if (pool != nullptr && pool->lacks_room())
     return "at zero: the node's memory budget is full of what is in use; the next start waits for room";
   const std::uint64_t now = now_ns();
@@ -116,11 +121,8 @@ Json wait_of(std::string_view finds, const VersionRecord* record) {
 
 Json counts_json(const VersionRecord* record) {
   const PoolCounters c = record != nullptr ? record->counters : PoolCounters();
-  return {{"starts", c.starts},
-          {"start_failures", c.start_failures},
-          {"deaths", c.deaths},
-          {"resumes", c.resumes},
-          {"evictions", c.evictions}};
+  return {{"starts", c.starts},   {"start_failures", c.start_failures}, {"deaths", c.deaths},
+          {"resumes", c.resumes}, {"evictions", c.evictions},           {"artefact_supplies", c.supplies}};
 }
 
 }  // namespace
@@ -132,7 +134,8 @@ void Gateway::explain(RequestContext& c, Response& rs) {
   const Counts n = pool != nullptr ? count(*pool) : Counts();
   const policy::Hold held = pool != nullptr ? pool->hold() : policy::Hold{0, 0, "nothing is asked for", true};
   const std::string_view finds = n.ready > 0 ? "warm" : n.parked > 0 ? "parked" : "cold";
-  const std::string_view state = n.ready == 0 && n.parked == 0 && n.starting > 0 ? "starting" : finds;
+  const bool starting = n.starting > 0 || (pool != nullptr && pool->supplying_since_ns() != 0);
+  const std::string_view state = n.ready == 0 && n.parked == 0 && starting ? "starting" : finds;
   Json out = {{"name", c.endpoint->name},
               {"version", v.number},
               {"state", state},

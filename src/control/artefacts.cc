@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "control/remote_packages.h"
 #include "crypto/hash.h"
 
 namespace mayfly {
@@ -65,7 +66,8 @@ std::shared_ptr<ArtefactFile> Artefacts::file_of(const std::string& package) {
   auto& file = files_[package];
   if (file) return file;
   file = std::make_shared<ArtefactFile>();
-  if (const auto row = noted_.extract(name_of(path(package)))) {
+  file->path = path(package);
+  if (const auto row = noted_.extract(name_of(file->path))) {
     file->bytes = row.mapped().bytes;
     file->build_ns = row.mapped().build_ms * 1'000'000;
   }
@@ -83,26 +85,65 @@ Status Artefacts::note(const std::string& package, std::uint64_t bytes, std::uin
   return store_.note_artefact({name_of(path(package)), bytes, std::max<std::uint64_t>(1, build_ns / 1'000'000)});
 }
 
-Task<Result<CompileReport>> Artefacts::build(std::string package) {
-  auto model = packages_.open(package);
-  if (!model.ok()) co_return model.error();
-  auto bytes = size_of(model->get());
+Task<Status> Artefacts::make_room(std::uint64_t need, std::uint64_t expected) {
+  if (room_ == nullptr) co_return Ok{};
+  co_return co_await room_->make_room(need, expected);
+}
+
+Task<Status> Artefacts::fetch(std::string package) {
+  auto ask = [this, &package] { return store_.package_bytes(package); };
+  auto bytes = co_await blocking_.run(ask);
   if (!bytes.ok()) co_return bytes.error();
+  if (auto st = co_await make_room(*bytes, file_of(package)->bytes); !st.ok()) co_return st.error();
+  co_return co_await remote_->fetch(std::move(package));
+}
+
+// One that is here and damaged is replaced by the bucket's.
+Task<Result<Artefacts::Model>> Artefacts::model(std::string package) {
+  Model out;
   auto check = [this, &package] { return packages_.verify(package); };
-  if (auto st = co_await blocking_.run(check); !st.ok()) co_return st.error();
+  auto whole = co_await blocking_.run(check);
+  const bool replaceable =
+      !whole.ok() && (whole.error().reason == "package_not_found" || whole.error().reason == "package_corrupt");
+  if (replaceable && remote_ != nullptr) {
+    out.fetched = true;
+    whole = co_await fetch(package);
+  }
+  if (!whole.ok()) co_return whole.error();
+  auto file = packages_.open(package);
+  if (!file.ok()) co_return file.error();
+  out.file = std::move(*file);
+  co_return out;
+}
+
+Task<Result<CompileReport>> Artefacts::build(std::string package) {
+  auto found = co_await model(package);
+  if (!found.ok()) co_return found.error();
+  co_return co_await build_from(std::move(package), std::move(*found));
+}
+
+Task<Result<CompileReport>> Artefacts::build_from(std::string package, Model model) {
+  auto bytes = size_of(model.file.get());
+  if (!bytes.ok()) co_return bytes.error();
+  // Whether it can fit is asked before the work; what goes for it goes when its length is known.
+  const std::uint64_t expected = file_of(package)->bytes;
+  if (auto st = co_await make_room(0, expected != 0 ? expected : *bytes); !st.ok()) co_return st.error();
   const std::string dir = options_.data_dir + "/artefacts";
   const std::string temp = fmt::format("{}/tmp-{}", dir, random_token(16));
   Fd out(::open(temp.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
   if (!out.valid()) co_return file_error(errno, fmt::format("make {}", temp));
   const std::uint64_t since = now_ns();
   ++builds_;
-  auto report = co_await compile_model(launcher_, model->get(), *bytes, out.get(), CompileLimits{});
+  auto report = co_await compile_model(launcher_, model.file.get(), *bytes, out.get(), CompileLimits{});
   const std::uint64_t took = now_ns() - since;
   // The job that fills the disk can only say that it could not write.
   if (!report.ok() && disk_is_full(out.get()))
     report = file_error(ENOSPC, fmt::format("build the artefact of package {}", package));
   Result<std::uint64_t> length = std::uint64_t{0};
   if (report.ok() && !(length = size_of(out.get())).ok()) report = length.error();
+  if (report.ok()) {
+    if (auto st = co_await make_room(0, 0); !st.ok()) report = st.error();  // it lies in the folder, and counts
+  }
   if (report.ok()) {
     auto finish = [&]() -> Status {
       MAYFLY_TRY(note(package, *length, took));
@@ -113,16 +154,22 @@ Task<Result<CompileReport>> Artefacts::build(std::string package) {
   if (!report.ok()) {
     unlink(temp.c_str());
   } else {
-    *file_of(package) = {*length, took};
+    const auto file = file_of(package);
+    file->bytes = *length;
+    file->build_ns = took;
+    file->dropped.clear();
   }
   co_return report;
 }
 
 Task<Result<Supplied>> Artefacts::restore(std::string package) {
-  auto report = co_await build(package);
+  auto found = co_await model(package);
+  if (!found.ok()) co_return found.error();
+  Supplied out;
+  out.fetched = found->fetched;
+  auto report = co_await build_from(package, std::move(*found));
   if (!report.ok()) co_return report.error();
   const auto file = file_of(package);
-  Supplied out;
   out.bytes = file->bytes;
   out.build_ns = file->build_ns;
   co_return out;
@@ -139,6 +186,8 @@ std::optional<CompileReport> Artefacts::built(const std::string& package, std::s
 
 Task<Result<std::string>> Artefacts::accept(PackageStore::Upload& upload, std::string tenant) {
   const std::string package = upload.digest();
+  // The upload lies in the folder, and counts; its artefact will be about as long.
+  if (auto st = co_await make_room(0, package_here(package) ? 0 : upload.bytes()); !st.ok()) co_return st.error();
   auto turn = co_await turns_.take(package);
   // Charged first: what does not fit is never given its name.
   auto finish = [this, &upload, &package, &tenant]() -> Result<std::string> {
@@ -148,8 +197,85 @@ Task<Result<std::string>> Artefacts::accept(PackageStore::Upload& upload, std::s
     return finished;
   };
   auto finished = co_await blocking_.run(finish);
-  if (finished.ok()) uploads_.add(package, now_ns());
-  co_return finished;
+  if (!finished.ok()) co_return finished;
+  Hold hold(this, held_.insert(package));
+  turn.give_back();
+  Status stored = Ok{};
+  if (remote_ != nullptr) stored = co_await remote_->secure(package);
+  if (stored.ok()) {
+    uploads_.add(package, now_ns());
+    co_return finished;
+  }
+  hold.release();
+  std::vector<std::string> mine;
+  mine.push_back(package);
+  co_await collect(std::move(mine));
+  co_return stored.error();
+}
+
+Task<Status> Artefacts::ready(std::string package, std::string tenant) {
+  if (remote_ == nullptr) co_return Ok{};
+  const auto here = packages_.open(package);
+  if (here.ok()) co_return co_await remote_->secure(std::move(package));
+  if (here.error().reason != "package_not_found") co_return here.error();
+  auto length = co_await remote_->length(package);
+  if (!length.ok()) co_return length.error();
+  remote_->note(package);
+  auto charge = [this, &package, &tenant, &length] {
+    return store_.note_package(package, tenant, *length, options_.tenant_quota_bytes);
+  };
+  co_return co_await blocking_.run(charge);
+}
+
+Task<DiskFiles> Artefacts::count() {
+  auto look = [this] { return count_files(); };
+  co_return co_await blocking_.run(look);
+}
+
+DiskFiles Artefacts::count_files() {
+  namespace fs = std::filesystem;
+  DiskFiles out;
+  if (auto stored = packages_.sizes(); stored.ok()) {
+    for (auto& [package, bytes] : stored->packages) out.packages.emplace(std::move(package), bytes);
+    out.temporary = stored->temporary;
+  }
+  std::error_code failure;
+  auto it = fs::directory_iterator(options_.data_dir + "/artefacts", failure);
+  for (; !failure && it != fs::directory_iterator(); it.increment(failure)) {
+    std::error_code gone;
+    const std::uint64_t bytes = it->file_size(gone);
+    if (gone) continue;
+    if (it->path().filename().string().starts_with("tmp-"))
+      out.temporary += bytes;
+    else
+      out.artefacts.emplace(it->path().string(), bytes);
+  }
+  return out;
+}
+
+Task<bool> Artefacts::drop_artefact(std::string package) {
+  auto turn = co_await turns_.take(package);
+  if (held_.contains(package)) co_return false;
+  auto drop = [this, &package] {
+    unlink(path(package).c_str());
+    return Ok{};
+  };
+  co_await blocking_.run(drop);
+  co_return true;
+}
+
+Task<bool> Artefacts::drop_package(std::string package) {
+  auto turn = co_await turns_.take(package);
+  if (held_.contains(package) || remote_ == nullptr || !remote_->known(package)) co_return false;
+  auto drop = [this, &package] { return packages_.remove(package); };
+  static_cast<void>((co_await blocking_.run(drop)).ok());  // not found: it is gone
+  co_return true;
+}
+
+void Artefacts::note_dropped(const std::string& package, bool artefact, std::string why) {
+  const auto at = files_.find(package);
+  if (at == files_.end()) return;
+  (artefact ? at->second->dropped : at->second->package_dropped) = std::move(why);
 }
 
 Task<Result<std::uint64_t>> Artefacts::quota_left(std::string tenant) {
@@ -179,12 +305,17 @@ Task<Artefacts::Hold> Artefacts::hold(std::string package) {
 
 Task<void> Artefacts::collect(std::vector<std::string> packages) {
   for (std::string& package : uploads_.take_expired(now_ns())) packages.push_back(std::move(package));
+  bool gone = false;
   for (const std::string& package : packages) {
     auto turn = co_await turns_.take(package);
     if (held_.contains(package) || uploads_.contains(package)) continue;
     auto drop = [this, &package] { return drop_unless_referred(package); };
-    if (co_await blocking_.run(drop)) files_.erase(package);
+    if (!co_await blocking_.run(drop)) continue;
+    files_.erase(package);
+    gone = true;
+    if (remote_ != nullptr) remote_->forget(package);
   }
+  if (gone) static_cast<void>((co_await make_room(0, 0)).ok());  // counts what there is now
 }
 
 bool Artefacts::drop_unless_referred(const std::string& package) {

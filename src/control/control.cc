@@ -95,9 +95,11 @@ std::uint32_t keep_from(std::uint32_t live) {
   return live >= Control::kKeptVersions ? live - Control::kKeptVersions + 1 : 1;
 }
 
-// The error is about what was asked for, not about the state of this server: the same deploy would fail again.
+// The error is about what was asked for, not about the state of this server: the same deploy would fail again. A
+// package that has no room shall not take any.
 bool is_refusal(const Error& e) {
-  return e.code == Code::kInvalidArgument || e.code == Code::kNotFound || e.code == Code::kDataLoss;
+  return e.reason == "disk_quota_exceeded" || e.code == Code::kInvalidArgument || e.code == Code::kNotFound ||
+         e.code == Code::kDataLoss;
 }
 
 // What the version itself brings about: it ended or hung in its run. Anything else (the server stops, no sandbox can be
@@ -232,6 +234,7 @@ Task<Result<Deployed>> Control::deploy_draft(Draft d) {
 
 Task<Result<Deployed>> Control::deploy_checked(std::string tenant, std::string name, std::string package,
                                                EndpointSettings settings, std::vector<std::string>& old) {
+  if (auto st = co_await artefacts_.ready(package, tenant); !st.ok()) co_return st.error();
   VersionRow row{tenant, name, 0, package, settings_to_json(settings), "", unix_ms()};
   auto prepared = co_await prepare(row, settings);
   if (!prepared.ok()) co_return prepared.error();
@@ -368,7 +371,7 @@ ServedPtr Control::restore_version(const VersionRow& row) {
   if (!settings.ok() || !report.ok()) return nullptr;
   auto served = serve(row, *settings, *report);
   if (!served.ok()) return nullptr;
-  if (!artefact_there(*(*served)->version) && !artefacts_.package_here(row.package)) {
+  if (!remote_ && !artefact_there(*(*served)->version) && !artefacts_.package_here(row.package)) {
     log_.event(row.endpoint,
                fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})",
                            Log::timestamp(), row.endpoint, row.number, "package_not_found"));
@@ -416,6 +419,7 @@ Task<Status> Control::restore() {
       static_cast<void>(store_.prune_versions(e.tenant, e.name, from).ok());
     for (const VersionRow& v : rows) packages.insert(v.package);
   }
+  std::vector<std::string> used(packages.begin(), packages.end());
   const Artefacts::Swept swept = co_await artefacts_.sweep(std::move(packages));
   if (swept.packages + swept.artefacts > 0) {
     log_.event("", fmt::format(R"({{"time":"{}","event":"swept","packages":{},"artefacts":{}}})", Log::timestamp(),
@@ -426,7 +430,49 @@ Task<Status> Control::restore() {
     make_key_text(key, e.tenant, e.name);
     restore_endpoint(e, by_endpoint[key]);
   }
+  asio::co_spawn(executor_, settle_disk(std::move(used)), asio::detached);
   co_return Ok{};
+}
+
+void Control::set_bucket(const Bucket& bucket) {
+  remote_ = std::make_unique<RemotePackages>(bucket, packages_, options_.max_package_bytes, log_);
+  artefacts_.set_remote(*remote_);
+  disk_.set_remote(*remote_);
+}
+
+void Control::note(std::string_view event, std::string_view detail) {
+  std::string line = fmt::format(R"({{"time":"{}","event":"{}","detail":)", Log::timestamp(), event);
+  append_json_string(line, detail);
+  log_.event("", line + '}');
+}
+
+// After a start, beside the requests: packages that came here before there was a bucket go there, and the quota is
+// kept. A bucket that can't be reached is asked again, ever more seldom.
+Task<void> Control::settle_disk(std::vector<std::string> packages) {
+  constexpr std::chrono::seconds kFirstPause{5}, kLongestPause{300};
+  if (auto st = co_await disk_.make_room(0, 0); !st.ok()) note("disk_quota_exceeded", st.error().message);
+  if (!remote_) co_return;
+  Timer timer(executor_);
+  auto pause = kFirstPause;
+  Status reached = co_await remote_->reach();
+  for (bool told = false;;) {
+    for (const std::string& package : packages) {
+      if (!reached.ok()) break;
+      auto hold = co_await artefacts_.pin(package);
+      if (!artefacts_.package_here(package)) continue;
+      const Status sent = co_await remote_->secure(package);
+      if (!sent.ok() && sent.error().code == Code::kUnavailable) reached = sent.error();
+      if (!sent.ok() && sent.error().code != Code::kUnavailable) note("package_not_stored", sent.error().message);
+    }
+    if (reached.ok()) break;
+    if (!std::exchange(told, true)) note("package_store_unavailable", reached.error().message);
+    timer.expires_after(pause);
+    if (auto [ec] = co_await timer.async_wait(use_result); ec) co_return;
+    pause = std::min(pause * 2, kLongestPause);
+    reached = co_await remote_->reach();
+  }
+  co_await artefacts_.collect(std::move(packages));  // what was deleted while it was held
+  static_cast<void>((co_await disk_.make_room(0, 0)).ok());
 }
 
 void Control::on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,

@@ -115,6 +115,16 @@ void Gateway::metrics_page(Response& rs) {
       "# HELP mayfly_artefact_builds_total Compile jobs begun, of deploys and of artefacts that were missing\n"
       "# TYPE mayfly_artefact_builds_total counter\nmayfly_artefact_builds_total {}\n",
       control_.artefacts().builds());
+  const DiskUse& disk = control_.disk();
+  fmt::format_to(out,
+                 "# HELP mayfly_disk_bytes Files in the data folder, as of the latest change\n"
+                 "# TYPE mayfly_disk_bytes gauge\nmayfly_disk_bytes{{kind=\"packages\"}} {}\n"
+                 "mayfly_disk_bytes{{kind=\"artefacts\"}} {}\nmayfly_disk_bytes{{kind=\"temporary\"}} {}\n"
+                 "# HELP mayfly_disk_quota_bytes What they may take together; 0: no quota\n"
+                 "# TYPE mayfly_disk_quota_bytes gauge\nmayfly_disk_quota_bytes {}\n"
+                 "# HELP mayfly_disk_dropped_total Files dropped to keep the quota\n"
+                 "# TYPE mayfly_disk_dropped_total counter\nmayfly_disk_dropped_total {}\n",
+                 disk.packages, disk.artefacts, disk.temporary, disk.quota, disk.dropped);
 }
 
 }  // namespace mayfly

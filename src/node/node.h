@@ -51,6 +51,13 @@ class Node final : public PoolHost {
 
   bool make_room(const VersionRecord& record, bool evict) override;
   ArtefactSupply* supply() override { return supply_; }
+  // Of each artefact of a version that has had an instance: whether one maps it or is about to, and how likely one will
+  // within the horizon.
+  struct ArtefactUse {
+    bool in_use = false;
+    double use = 0;
+  };
+  std::unordered_map<std::string, ArtefactUse> artefact_uses(std::uint64_t horizon_ns) const;
   // The file was removed: none of it is in the page cache any more.
   void forget_artefact(std::string_view path);
   void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,

@@ -35,6 +35,9 @@ struct NodeSettings {  // the part of an endpoint's settings that the node acts 
 struct ArtefactFile {
   std::uint64_t bytes = 0;     // of the whole file; 0: not known
   std::uint64_t build_ns = 0;  // that its compile job took; 0: not known
+  std::string path;
+  // Why the quota has dropped it, or its package, the last time; empty: it has not.
+  std::string dropped, package_dropped;
 };
 
 struct Version {

@@ -95,8 +95,14 @@ Task<Status> Artefacts::fetch(std::string package) {
   auto bytes = co_await blocking_.run(ask);
   if (!bytes.ok()) co_return bytes.error();
   if (auto st = co_await make_room(*bytes, file_of(package)->bytes); !st.ok()) co_return st.error();
-  co_return co_await remote_->fetch(std::move(package));
+  Status come = co_await remote_->fetch(package);
+  if (come.ok()) file_of(package)->package_dropped.clear();
+  co_await recount();
+  co_return come;
 }
+
+// What had a temporary name has its own now, or is gone.
+Task<void> Artefacts::recount() { static_cast<void>((co_await make_room(0, 0)).ok()); }
 
 // One that is here and damaged is replaced by the bucket's.
 Task<Result<Artefacts::Model>> Artefacts::model(std::string package) {
@@ -158,6 +164,7 @@ Task<Result<CompileReport>> Artefacts::build_from(std::string package, Model mod
     file->bytes = *length;
     file->build_ns = took;
     file->dropped.clear();
+    co_await recount();
   }
   co_return report;
 }
@@ -204,6 +211,7 @@ Task<Result<std::string>> Artefacts::accept(PackageStore::Upload& upload, std::s
   if (remote_ != nullptr) stored = co_await remote_->secure(package);
   if (stored.ok()) {
     uploads_.add(package, now_ns());
+    co_await recount();
     co_return finished;
   }
   hold.release();
@@ -315,7 +323,7 @@ Task<void> Artefacts::collect(std::vector<std::string> packages) {
     gone = true;
     if (remote_ != nullptr) remote_->forget(package);
   }
-  if (gone) static_cast<void>((co_await make_room(0, 0)).ok());  // counts what there is now
+  if (gone) co_await recount();
 }
 
 bool Artefacts::drop_unless_referred(const std::string& package) {

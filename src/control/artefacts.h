@@ -131,6 +131,7 @@ class Artefacts {
   Task<Status> fetch(std::string package);
   Task<Result<CompileReport>> build_from(std::string package, Model model);
   Task<Status> make_room(std::uint64_t need, std::uint64_t expected);
+  Task<void> recount();
   DiskFiles count_files();
   Status note(const std::string& package, std::uint64_t bytes, std::uint64_t build_ns);
   Swept sweep_files(const std::unordered_set<std::string>& used);

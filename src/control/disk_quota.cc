@@ -95,10 +95,12 @@ Task<void> DiskQuota::ask_remote(const Choice& c) {
 }
 
 Error DiskQuota::exceeded(std::uint64_t need) const {
-  return make_error(Code::kResourceExhausted, "disk_quota_exceeded",
-                    "{} more do not fit on the disk: packages and artefacts take {} of the quota of {}, and too little "
-                    "of it may go; delete endpoints, wait until some are idle, or raise --disk-quota",
-                    mib(need), mib(use_.used()), mib(use_.quota));
+  return make_error(
+      Code::kResourceExhausted, "disk_quota_exceeded",
+      "{} more would not fit on the disk: packages and artefacts, those under way included, take {} of the "
+      "quota of {}, and too little of it may go; delete endpoints, wait until some are idle, or raise "
+      "--disk-quota",
+      mib(need), mib(use_.used()), mib(use_.quota));
 }
 
 Task<Status> DiskQuota::make_room(std::uint64_t need, std::uint64_t expected) {

@@ -100,8 +100,8 @@ Result<std::unique_ptr<Bucket>> Bucket::create(const Fetcher& fetcher, std::stri
   while (text.ends_with('/') && text.size() > kScheme.size()) text.pop_back();
   // A source needs a key; its rules for names are these too.
   auto parsed = parse_source(text + "/x");
-  if (!text.starts_with(kScheme) || !parsed.ok() || parsed->key.find("//") != std::string::npos ||
-      parsed->key.size() + 64 > 1024)
+  if (!text.starts_with(kScheme) || !parsed.ok() || parsed->key.starts_with('/') ||
+      parsed->key.find("//") != std::string::npos || parsed->key.size() + 64 > 1024)
     return invalid("invalid_source", "--packages \"{}\": expected s3://BUCKET or s3://BUCKET/PREFIX", address);
   std::string prefix = parsed->key.substr(0, parsed->key.size() - 1);
   return std::unique_ptr<Bucket>(new Bucket(fetcher, parsed->bucket, std::move(prefix)));
@@ -180,6 +180,7 @@ Result<bool> Bucket::put(const std::string& digest, int fd, std::uint64_t bytes)
   if (*there) return false;
   const Status sent = bytes <= multipart_bytes_ ? put_whole(digest, fd, bytes) : put_parts(digest, fd, bytes);
   if (sent.ok()) return true;
+  if (sent.error().code == Code::kDataLoss) return sent.error();
   // Another server may have written the same meanwhile.
   if (there = has(digest, bytes); there.ok() && *there) return true;
   return sent.error();

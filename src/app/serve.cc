@@ -19,6 +19,7 @@
 #include "app/fetch_setup.h"
 #include "app/tls_files.h"
 #include "control/control.h"
+#include "fetch/bucket.h"
 #include "gateway/front/server.h"
 #include "gateway/gateway.h"
 #include "launcher/client.h"
@@ -152,7 +153,8 @@ std::uint64_t usable_memory() {
 class Server {
  public:
   Server(const ServeOptions& o, Listen listen, Fd launcher, std::string runtime, Fd log, std::unique_ptr<TlsFiles> tls,
-         Fd shared_memory, std::uint64_t memory_budget, std::unique_ptr<Fetcher> fetcher)
+         Fd shared_memory, std::uint64_t memory_budget, std::unique_ptr<Fetcher> fetcher,
+         std::unique_ptr<Bucket> bucket)
       : options_(o),
         memory_budget_(memory_budget),
         tls_(std::move(tls)),
@@ -160,6 +162,7 @@ class Server {
         runtime_(std::move(runtime)),
         shared_memory_(std::move(shared_memory)),
         fetcher_(std::move(fetcher)),
+        bucket_(std::move(bucket)),
         log_fd_(std::move(log)),
         log_(log_fd_.get()),
         keys_(o.require_keys || !listen_.loopback),
@@ -190,6 +193,7 @@ class Server {
   std::string runtime_;
   Fd shared_memory_;
   std::unique_ptr<Fetcher> fetcher_;
+  std::unique_ptr<Bucket> bucket_;  // null: packages are kept here only
   Fd log_fd_;
   asio::io_context io_{1};
   Log log_;
@@ -331,11 +335,13 @@ Result<int> Server::run() {
   c.data_dir = kConfinedData;
   c.max_package_bytes = options_.max_package_bytes;
   c.tenant_quota_bytes = options_.tenant_quota_bytes;
+  c.disk_quota_bytes = options_.disk_quota_bytes;
   c.runtime_version = runtime_;
   control_ =
       std::make_unique<Control>(io_.get_executor(), c, *store_, *packages_, blocking_, launcher_, *fetcher_, log_);
   node_ = std::make_unique<Node>(io_.get_executor(), launcher_, *control_, memory_budget_);
   control_->attach(*node_);
+  if (bucket_) control_->set_bucket(*bucket_);
   gateway_ = std::make_unique<Gateway>(GatewayOptions{MAYFLY_VERSION, std::move(shared_memory_)}, *control_, *node_,
                                        keys_, *store_, *packages_, blocking_, log_);
   launcher_.run();
@@ -388,6 +394,12 @@ Result<int> serve_or_error(const ServeOptions& o) {
   if (!fetch.ok()) return fetch.error();
   auto fetcher = Fetcher::create(std::move(*fetch));
   if (!fetcher.ok()) return fetcher.error();
+  std::unique_ptr<Bucket> bucket;
+  if (!o.packages.empty()) {
+    auto named = Bucket::create(**fetcher, o.packages);
+    if (!named.ok()) return named.error();
+    bucket = std::move(*named);
+  }
   MAYFLY_TRY(confine_server(o.data_dir.c_str(), *uid,
                             tls ? std::span<const ReadOnlyFolder>(tls->folders()) : std::span<const ReadOnlyFolder>(),
                             resolver_files()));
@@ -395,7 +407,7 @@ Result<int> serve_or_error(const ServeOptions& o) {
   // Parts hold references to each other and coroutines hold references to parts: the process ends without taking them
   // down.
   auto* server = new Server(o, *listen, std::move(*launcher), *runtime, std::move(log), std::move(tls),
-                            std::move(*shared_memory), budget, std::move(*fetcher));
+                            std::move(*shared_memory), budget, std::move(*fetcher), std::move(bucket));
   server->event("isolation", isolation);
   return server->run();
 }

@@ -10,7 +10,7 @@ int http_status(const Error& e) {
   if (e.reason == "head_too_large") return 431;
   if (e.reason == "method_not_allowed") return 405;
   if (e.reason == "queue_full") return 429;
-  if (e.reason == "disk_full" || e.reason == "quota_exceeded") return 507;
+  if (e.reason == "disk_full" || e.reason == "quota_exceeded" || e.reason == "disk_quota_exceeded") return 507;
   if (e.reason == "instance_failed") return 500;
   switch (e.code) {
     case Code::kOk:

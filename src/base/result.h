@@ -45,7 +45,7 @@ struct Error {
 };
 
 // HTTP status of an error: by its code, but payload_too_large is 413, unsupported_media_type 415, head_too_large 431,
-// method_not_allowed 405, queue_full 429, disk_full and quota_exceeded 507, instance_failed 500.
+// method_not_allowed 405, queue_full 429, disk_full, quota_exceeded and disk_quota_exceeded 507, instance_failed 500.
 int http_status(const Error& e);
 // Exit status of the command line for a HTTP status: 0 ok, 1 failed, 2 bad usage or input, 3 not found,
 // 4 not permitted, 5 unavailable or out of time.

@@ -25,6 +25,23 @@ void print_memory(const Json& memory) {
              human_bytes(number(node, "cached_bytes")));
 }
 
+std::string file_text(const Json& file) {
+  std::string out = member(file, "here") == Json(true) ? "here" : "not here";
+  if (file.contains("dropped")) out += ", dropped: " + cell(file, "dropped");
+  if (file.contains("bucket")) {
+    out += member(file, "in_bucket") == Json(true) ? "; in " : "; not asked yet whether it is in ";
+    out += cell(file, "bucket");
+  }
+  return out;
+}
+
+void print_storage(const Json& storage) {
+  if (!storage.is_object()) return;
+  const Json& artefact = member(storage, "artefact");
+  fmt::print("artefact   {}; {}, built in {} ms\npackage    {}\n", file_text(artefact),
+             human_bytes(number(artefact, "bytes")), cell(artefact, "build_ms"), file_text(member(storage, "package")));
+}
+
 void print_explanation(const Json& e) {
   const Json& held = member(e, "held");
   fmt::print("name       {} version {}\nstate      {}\nwhy        {}\n", cell(e, "name"), cell(e, "version"),
@@ -36,6 +53,7 @@ void print_explanation(const Json& e) {
                member(budget, "kept") == Json(true) ? "kept" : "not kept, or not known yet");
   }
   print_memory(member(e, "memory"));
+  print_storage(member(e, "storage"));
   if (e.contains("last_eviction")) fmt::print("evicted    {}\n", cell(e, "last_eviction"));
   std::vector<std::vector<std::string>> rows;
   for (const auto& event : member(e, "events")) {

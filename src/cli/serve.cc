@@ -41,6 +41,11 @@ void add_serve(CLI::App& app, Context& ctx) {
   cmd->add_option("--memory-budget", o->memory_budget_bytes,
                   "memory of all instances and models together [80 % of the machine's]")
       ->transform(bytes);
+  cmd->add_option("--disk-quota", o->disk_quota_bytes,
+                  "models and what is built of them in the data folder together; what can be had again goes [none]")
+      ->transform(bytes);
+  cmd->add_option("--packages", o->packages,
+                  "s3://BUCKET[/PREFIX] that keeps all models; the data folder is its cache");
   cmd->add_option("--log-file", o->log_file, "write the log here instead of to stderr");
   auto* cert = cmd->add_option("--tls-cert", o->tls_cert, "serve HTTPS with this certificate (PEM, then its chain)");
   auto* key = cmd->add_option("--tls-key", o->tls_key, "its private key (PEM); both are read anew when they change");

@@ -17,6 +17,8 @@ struct ServeOptions {
   bool require_keys = false;        // ask for a key from loopback callers too
   std::uint64_t max_package_bytes = 4ULL << 30;
   std::uint64_t tenant_quota_bytes = 64ULL << 30;
+  std::uint64_t disk_quota_bytes = 0;      // of packages and artefacts in the data folder; 0: none
+  std::string packages;                    // s3://BUCKET[/PREFIX] that keeps all packages; empty: the data folder does
   std::uint64_t memory_budget_bytes = 0;   // of all instances and artefacts; 0: 80 % of the machine's
   std::string log_file;                    // empty: stderr
   std::string tls_cert;                    // PEM file, certificate first; with tls_key, both or neither

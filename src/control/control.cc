@@ -1,7 +1,5 @@
 #include "control/control.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <tuple>
 
@@ -97,9 +95,11 @@ std::uint32_t keep_from(std::uint32_t live) {
   return live >= Control::kKeptVersions ? live - Control::kKeptVersions + 1 : 1;
 }
 
-// The error is about what was asked for, not about the state of this server: the same deploy would fail again.
+// The error is about what was asked for, not about the state of this server: the same deploy would fail again. A
+// package that has no room shall not take any.
 bool is_refusal(const Error& e) {
-  return e.code == Code::kInvalidArgument || e.code == Code::kNotFound || e.code == Code::kDataLoss;
+  return e.reason == "disk_quota_exceeded" || e.code == Code::kInvalidArgument || e.code == Code::kNotFound ||
+         e.code == Code::kDataLoss;
 }
 
 // What the version itself brings about: it ended or hung in its run. Anything else (the server stops, no sandbox can be
@@ -148,6 +148,10 @@ Result<ServedPtr> Control::serve(const VersionRow& row, const EndpointSettings& 
   v->signature = report.signature;
   v->settings = node_settings(settings);
   v->artefact_path = artefacts_.path(row.package);
+  v->package = row.package;
+  const auto file = artefacts_.file_of(row.package);
+  if (file->bytes == 0) file->bytes = report.artefact_bytes;
+  v->artefact = file;
   if (!report.working_set.empty()) v->prefetch = std::make_shared<Prefetch>(report.working_set);
   v->tier = report.tier;
   v->tier.allowed = v->tier.allowed && settings.tier_up;
@@ -230,6 +234,7 @@ Task<Result<Deployed>> Control::deploy_draft(Draft d) {
 
 Task<Result<Deployed>> Control::deploy_checked(std::string tenant, std::string name, std::string package,
                                                EndpointSettings settings, std::vector<std::string>& old) {
+  if (auto st = co_await artefacts_.ready(package, tenant); !st.ok()) co_return st.error();
   VersionRow row{tenant, name, 0, package, settings_to_json(settings), "", unix_ms()};
   auto prepared = co_await prepare(row, settings);
   if (!prepared.ok()) co_return prepared.error();
@@ -358,37 +363,34 @@ Task<Status> Control::remove(std::string tenant, std::string name) {
   co_return Ok{};
 }
 
-// A version of the store, with its artefact; null if it can't be served.
-Task<ServedPtr> Control::restore_version(VersionRow row) {
+// A version of the store; null if it can't be served. One whose package is nowhere is served all the same: who asks for
+// it is told what is missing.
+ServedPtr Control::restore_version(const VersionRow& row) {
   auto settings = settings_from_json(row.settings_json);
   auto report = read_stored_report(row.report_json);
-  if (!settings.ok() || !report.ok()) co_return nullptr;
-  if (access(artefacts_.path(row.package).c_str(), R_OK) != 0) {
-    auto rebuilt = co_await artefacts_.build(row.package);
-    if (!rebuilt.ok()) {
-      log_.event(row.endpoint,
-                 fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})",
-                             Log::timestamp(), row.endpoint, row.number, rebuilt.error().reason));
-      co_return nullptr;
-    }
-  }
+  if (!settings.ok() || !report.ok()) return nullptr;
   auto served = serve(row, *settings, *report);
-  co_return served.ok() ? *served : nullptr;
+  if (!served.ok()) return nullptr;
+  if (!remote_ && !artefact_there(*(*served)->version) && !artefacts_.package_here(row.package)) {
+    log_.event(row.endpoint,
+               fmt::format(R"({{"time":"{}","event":"artefact_lost","endpoint":"{}","version":{},"error":"{}"}})",
+                           Log::timestamp(), row.endpoint, row.number, "package_not_found"));
+  }
+  return *served;
 }
 
-Task<void> Control::restore_endpoint(EndpointRow row, std::vector<VersionRow> versions) {
+void Control::restore_endpoint(const EndpointRow& row, const std::vector<VersionRow>& versions) {
   auto e = std::make_shared<Endpoint>();
   e->tenant = row.tenant;
   e->name = row.name;
   e->created_ms = row.created_ms;
-  for (VersionRow& v : versions) {
-    const std::uint32_t number = v.number;
-    ServedPtr served = co_await restore_version(std::move(v));
+  for (const VersionRow& v : versions) {
+    ServedPtr served = restore_version(v);
     if (!served) continue;
-    e->versions[number] = served;
-    if (number == row.live_version) e->live = std::move(served);
+    e->versions[v.number] = served;
+    if (v.number == row.live_version) e->live = std::move(served);
   }
-  if (!e->live) co_return;
+  if (!e->live) return;
   std::string key;
   make_key_text(key, row.tenant, row.name);
   endpoints_.emplace(key, e);
@@ -417,16 +419,60 @@ Task<Status> Control::restore() {
       static_cast<void>(store_.prune_versions(e.tenant, e.name, from).ok());
     for (const VersionRow& v : rows) packages.insert(v.package);
   }
+  std::vector<std::string> used(packages.begin(), packages.end());
   const Artefacts::Swept swept = co_await artefacts_.sweep(std::move(packages));
   if (swept.packages + swept.artefacts > 0) {
     log_.event("", fmt::format(R"({{"time":"{}","event":"swept","packages":{},"artefacts":{}}})", Log::timestamp(),
                                swept.packages, swept.artefacts));
   }
-  for (EndpointRow& e : *endpoints) {
+  if (auto st = artefacts_.load(); !st.ok()) co_return st.error();
+  for (const EndpointRow& e : *endpoints) {
     make_key_text(key, e.tenant, e.name);
-    co_await restore_endpoint(std::move(e), std::move(by_endpoint[key]));
+    restore_endpoint(e, by_endpoint[key]);
   }
+  asio::co_spawn(executor_, settle_disk(std::move(used)), asio::detached);
   co_return Ok{};
+}
+
+void Control::set_bucket(const Bucket& bucket) {
+  remote_ = std::make_unique<RemotePackages>(bucket, packages_, options_.max_package_bytes, log_);
+  artefacts_.set_remote(*remote_);
+  disk_.set_remote(*remote_);
+}
+
+void Control::note(std::string_view event, std::string_view detail) {
+  std::string line = fmt::format(R"({{"time":"{}","event":"{}","detail":)", Log::timestamp(), event);
+  append_json_string(line, detail);
+  log_.event("", line + '}');
+}
+
+// After a start, beside the requests: packages that came here before there was a bucket go there, and the quota is
+// kept. A bucket that can't be reached is asked again, ever more seldom.
+Task<void> Control::settle_disk(std::vector<std::string> packages) {
+  constexpr std::chrono::seconds kFirstPause{5}, kLongestPause{300};
+  if (auto st = co_await disk_.make_room(0, 0); !st.ok()) note("disk_quota_exceeded", st.error().message);
+  if (!remote_) co_return;
+  Timer timer(executor_);
+  auto pause = kFirstPause;
+  Status reached = co_await remote_->reach();
+  for (bool told = false;;) {
+    for (const std::string& package : packages) {
+      if (!reached.ok()) break;
+      auto hold = co_await artefacts_.pin(package);
+      if (!artefacts_.package_here(package)) continue;
+      const Status sent = co_await remote_->secure(package);
+      if (!sent.ok() && sent.error().code == Code::kUnavailable) reached = sent.error();
+      if (!sent.ok() && sent.error().code != Code::kUnavailable) note("package_not_stored", sent.error().message);
+    }
+    if (reached.ok()) break;
+    if (!std::exchange(told, true)) note("package_store_unavailable", reached.error().message);
+    timer.expires_after(pause);
+    if (auto [ec] = co_await timer.async_wait(use_result); ec) co_return;
+    pause = std::min(pause * 2, kLongestPause);
+    reached = co_await remote_->reach();
+  }
+  co_await artefacts_.collect(std::move(packages));  // what was deleted while it was held
+  static_cast<void>((co_await disk_.make_room(0, 0)).ok());
 }
 
 void Control::on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
@@ -434,9 +480,13 @@ void Control::on_instance_event(const Version& v, std::uint64_t instance, std::s
   if (event == "tier_packed") {
     if (const EndpointPtr e = find(v.tenant, v.endpoint)) ++e->metrics.tier_ups;
   }
-  std::string line =
-      fmt::format(R"({{"time":"{}","event":"instance_{}","endpoint":"{}","version":{},"instance":{},"detail":)",
-                  Log::timestamp(), event, v.endpoint, v.number, instance);
+  const bool artefact = event.starts_with("artefact_");
+  if (const EndpointPtr e = artefact ? find(v.tenant, v.endpoint) : nullptr) {
+    e->metrics.rebuilt += event == "artefact_rebuilt" ? 1 : 0;
+    e->metrics.fetched += event == "artefact_fetched" ? 1 : 0;
+  }
+  std::string line = fmt::format(R"({{"time":"{}","event":"{}{}","endpoint":"{}","version":{},"instance":{},"detail":)",
+                                 Log::timestamp(), artefact ? "" : "instance_", event, v.endpoint, v.number, instance);
   append_json_string(line, detail);
   line += '}';
   log_.event(v.endpoint, std::move(line));

@@ -15,9 +15,12 @@
 #include "async/turns.h"
 #include "compile/job.h"
 #include "control/artefacts.h"
+#include "control/disk_quota.h"
 #include "control/fetches.h"
 #include "control/options.h"
+#include "control/remote_packages.h"
 #include "control/settings.h"
+#include "control/supplies.h"
 #include "node/node.h"
 #include "observe/log.h"
 #include "observe/metrics.h"
@@ -57,13 +60,25 @@ class Control final : public NodeObserver {
       : executor_(ex),
         options_(std::move(options)),
         store_(store),
+        packages_(packages),
         blocking_(blocking),
         log_(log),
         artefacts_(options_, store, packages, blocking, launcher),
-        fetches_(options_, fetcher, packages, artefacts_, log) {}
-  void attach(Node& node) { node_ = &node; }
+        fetches_(options_, fetcher, packages, artefacts_, log),
+        supplies_(ex, artefacts_),
+        disk_(options_.disk_quota_bytes, artefacts_, log) {
+    artefacts_.set_room(disk_);
+  }
+  void attach(Node& node) {
+    node_ = &node;
+    node.set_supply(supplies_);
+    disk_.attach(node);
+  }
+  // Before restore(): the packages' home, of which the local folder is a cache. It must outlive this.
+  void set_bucket(const Bucket& bucket);
 
-  // Restores the route table; rebuilds artefacts that are missing (another CPU, another runtime version).
+  // Restores the route table. Artefacts that are missing (another CPU, another runtime version) are rebuilt when they
+  // are first needed.
   Task<Status> restore();
   EndpointPtr find(std::string_view tenant, std::string_view name) const;
   std::vector<EndpointPtr> list(std::string_view tenant) const;
@@ -82,6 +97,9 @@ class Control final : public NodeObserver {
   }
   Error over_quota(std::string_view tenant) const { return artefacts_.over_quota(tenant); }
   const ControlOptions& options() const { return options_; }
+  const Artefacts& artefacts() const { return artefacts_; }
+  const RemotePackages* remote() const { return remote_.get(); }  // null: no bucket
+  const DiskUse& disk() const { return disk_.use(); }
   std::uint64_t changes() const { return changes_; }  // of the route table so far
 
   void on_instance_event(const Version& v, std::uint64_t instance, std::string_view event,
@@ -111,17 +129,23 @@ class Control final : public NodeObserver {
                                         EndpointSettings settings, std::vector<std::string>& old);
   Task<Result<Deployed>> commit(VersionRow row, EndpointSettings settings, Prepared prepared,
                                 std::vector<std::string>& old);
-  Task<ServedPtr> restore_version(VersionRow row);  // null if it can't be served
-  Task<void> restore_endpoint(EndpointRow row, std::vector<VersionRow> versions);
+  ServedPtr restore_version(const VersionRow& row);  // null if it can't be served
+  void restore_endpoint(const EndpointRow& row, const std::vector<VersionRow>& versions);
   void put(const EndpointPtr& endpoint, ServedPtr served);
+  Task<void> settle_disk(std::vector<std::string> packages);
+  void note(std::string_view event, std::string_view detail);
 
   Executor executor_;
   ControlOptions options_;
   Store& store_;
+  PackageStore& packages_;
   BlockingPool& blocking_;
   Log& log_;
   Artefacts artefacts_;
   Fetches fetches_;
+  Supplies supplies_;
+  DiskQuota disk_;
+  std::unique_ptr<RemotePackages> remote_;
   Node* node_ = nullptr;
   std::unordered_map<std::string, EndpointPtr> endpoints_;  // key(tenant, name)
   mutable std::string lookup_;                              // reused, so that a look-up allocates nothing

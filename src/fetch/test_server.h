@@ -1,5 +1,6 @@
 // For tests: an HTTP server on a free loopback port that answers as a script says, honest or not. A thread for each
-// connection; the script sees the head of a request and says what to send, byte by byte, and what to do then.
+// connection; the script sees the head of a request and says what to send, byte by byte, and what to do then. A body is
+// read, by its Content-Length, before the answer.
 #pragma once
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -52,6 +53,10 @@ class TestServer {
     const std::lock_guard lock(mutex_);
     return heads_;
   }
+  std::vector<std::string> bodies() {  // of the same requests
+    const std::lock_guard lock(mutex_);
+    return bodies_;
+  }
 
  private:
   bool readable(int fd) const {
@@ -76,11 +81,15 @@ class TestServer {
       const auto end = in.find("\r\n\r\n");
       if (end == std::string::npos) continue;
       const std::string head = in.substr(0, end + 2);
-      in.erase(0, end + 4);
+      const auto length = head.find("\r\nContent-Length: ");
+      const std::size_t body = length == std::string::npos ? 0 : std::stoul(head.substr(length + 18));
+      if (in.size() < end + 4 + body) continue;
       {
         const std::lock_guard lock(mutex_);
         heads_.push_back(head);
+        bodies_.push_back(in.substr(end + 4, body));
       }
+      in.erase(0, end + 4 + body);
       const Reply reply = script_(head, requests_++);
       std::size_t at = 0;
       while (at < reply.bytes.size()) {
@@ -99,7 +108,7 @@ class TestServer {
   std::atomic<bool> stopping_{false};
   std::atomic<int> requests_{0};
   std::mutex mutex_;
-  std::vector<std::string> heads_;
+  std::vector<std::string> heads_, bodies_;
   std::vector<std::thread> threads_;
   std::thread acceptor_;
 };

@@ -74,7 +74,8 @@ std::size_t on_read(char* out, std::size_t size, std::size_t n, void* user) {
 
 int on_seek(void* user, curl_off_t offset, int origin) {
   if (origin != SEEK_SET) return CURL_SEEKFUNC_CANTSEEK;
-  static_cast<Exchange*>(user)->body_at = static_cast<std::uint64_t>(offset);
+  auto& x = *static_cast<Exchange*>(user);
+  x.body_at = x.body_from + static_cast<std::uint64_t>(offset);
   return CURL_SEEKFUNC_OK;
 }
 
@@ -98,7 +99,15 @@ struct FreeEasy {
   void operator()(CURL* h) const { curl_easy_cleanup(h); }
 };
 
-// What an S3 answer says in XML, or the first line of any other text.
+}  // namespace
+
+void Transport::global_init() { curl_global_init(CURL_GLOBAL_DEFAULT); }
+
+std::string_view header(const Headers& headers, const char* name) {
+  const auto at = headers.find(name);
+  return at == headers.end() ? std::string_view() : std::string_view(at->second);
+}
+
 std::string gist(std::string_view body) {
   const auto from = body.find("<Code>"), to = body.find("</Code>");
   if (from != std::string_view::npos && to > from) body = body.substr(from + 6, to - from - 6);
@@ -107,15 +116,6 @@ std::string gist(std::string_view body) {
     if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7f) c = ' ';
   }
   return out.empty() ? out : " (" + out + ")";
-}
-
-}  // namespace
-
-void Transport::global_init() { curl_global_init(CURL_GLOBAL_DEFAULT); }
-
-std::string_view header(const Headers& headers, const char* name) {
-  const auto at = headers.find(name);
-  return at == headers.end() ? std::string_view() : std::string_view(at->second);
 }
 
 bool same_origin(const HttpUrl& a, const HttpUrl& b) {
@@ -163,11 +163,19 @@ Status Transport::prepare(CURL* h, const HttpRequest& rq, Exchange& x) const {
     curl_blob blob{const_cast<char*>(options_.ca_pem.data()), options_.ca_pem.size(), CURL_BLOB_NOCOPY};
     curl_easy_setopt(h, CURLOPT_CAINFO_BLOB, &blob);
   }
-  if (std::string_view(rq.method) == "HEAD") curl_easy_setopt(h, CURLOPT_NOBODY, 1L);
+  const std::string_view method(rq.method);
+  if (method == "HEAD") curl_easy_setopt(h, CURLOPT_NOBODY, 1L);
+  if (method == "DELETE") curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, rq.method);
+  if (method == "POST") {
+    curl_easy_setopt(h, CURLOPT_POST, 1L);
+    curl_easy_setopt(h, CURLOPT_POSTFIELDS, rq.text.data());
+    curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(rq.text.size()));
+    x.sent = curl_slist_append(x.sent, "Content-Type: application/xml");
+  }
   if (rq.body_fd >= 0) {
     x.body_fd = rq.body_fd;
-    x.body_at = 0;
-    x.body_end = rq.body_bytes;
+    x.body_from = x.body_at = rq.body_from;
+    x.body_end = rq.body_from + rq.body_bytes;
     curl_easy_setopt(h, CURLOPT_UPLOAD, 1L);
     curl_easy_setopt(h, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(rq.body_bytes));
     curl_easy_setopt(h, CURLOPT_READFUNCTION, on_read);
@@ -181,10 +189,10 @@ Status Transport::prepare(CURL* h, const HttpRequest& rq, Exchange& x) const {
     curl_easy_setopt(h, CURLOPT_AWS_SIGV4, fmt::format("aws:amz:{}:s3", c.region).c_str());
     curl_easy_setopt(h, CURLOPT_USERNAME, c.access_key.c_str());
     curl_easy_setopt(h, CURLOPT_PASSWORD, c.secret_key.c_str());
-    // What S3 asks of every request: the hash of the body, here of none.
+    // What S3 asks of every request: the hash of the body, here of none or of a text.
     const auto names_hash = [](const std::string& line) { return line.starts_with(kContentHash); };
     if (std::none_of(rq.headers.begin(), rq.headers.end(), names_hash))
-      x.sent = curl_slist_append(x.sent, fmt::format("{}: {}", kContentHash, sha256_hex("")).c_str());
+      x.sent = curl_slist_append(x.sent, fmt::format("{}: {}", kContentHash, sha256_hex(rq.text)).c_str());
     if (!c.session_token.empty())
       x.sent = curl_slist_append(x.sent, ("x-amz-security-token: " + c.session_token).c_str());
   }
@@ -251,7 +259,7 @@ Result<HttpAnswer> Transport::exchange(const HttpRequest& request, std::size_t m
     bool again = false;
     auto answer = exchange_once(rq, max_bytes, again);
     const bool moved = answer.ok() && answer->status >= 300 && answer->status < 400 && rq.body_fd < 0 &&
-                       !header(answer->headers, "location").empty();
+                       std::string_view(rq.method) != "POST" && !header(answer->headers, "location").empty();
     if (moved) {
       if (++redirects > kMaxRedirects)
         return invalid("source_unsupported", "{} redirects more than {} times", without_query(rq.url.url),

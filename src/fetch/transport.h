@@ -45,8 +45,9 @@ struct HttpRequest {
   HttpUrl url;
   std::vector<std::string> headers;     // "Name: value"
   const S3Credentials* sign = nullptr;  // borrowed for the exchange
-  int body_fd = -1;                     // body of a PUT: the first body_bytes of this file
-  std::uint64_t body_bytes = 0;
+  int body_fd = -1;                     // body of a PUT: body_bytes of this file, from body_from on
+  std::uint64_t body_bytes = 0, body_from = 0;
+  std::string_view text;  // body of a POST; borrowed for the exchange
 };
 
 struct HttpAnswer {
@@ -62,7 +63,7 @@ struct Exchange {
   Headers headers;
   int status = 0;
   std::string denied;  // the address that the policy refused
-  std::uint64_t body_at = 0, body_end = 0;
+  std::uint64_t body_from = 0, body_at = 0, body_end = 0;
   int body_fd = -1;
   bool (*on_head)(void*) = nullptr;  // called when the head of an answer is complete; false ends the exchange
   void* on_head_for = nullptr;
@@ -94,6 +95,8 @@ class Transport {
   TransportOptions options_;
 };
 
+// What an answer's body says in short, in brackets: of an S3 error its code, else the first line. Empty if it is empty.
+std::string gist(std::string_view body);
 bool status_may_pass(int status);  // 408, 425, 429, 5xx
 // source_not_found, source_refused, source_unavailable: of an answer other than 2xx. `body`: its beginning.
 Error status_error(int status, std::string_view shown, std::string_view body = {});

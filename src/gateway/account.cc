@@ -29,6 +29,7 @@ void each_phase(const Phases& p, F&& f) {
   f("parse", p.parse);
   f("queue", p.queue);
   if (p.start == StartKind::kCold) {
+    if (p.fetch > 0) f("fetch", p.fetch);
     f("fork", p.fork);
     f("isolate", p.isolate);
     f("map", p.map);
@@ -99,6 +100,7 @@ void Gateway::finish_predict(const Request& rq, RequestContext& c, Response& rs,
   if (p.start == StartKind::kCold) {
     ++m.cold;
     m.start.add_ns(p.fork + p.isolate + p.map + p.init);
+    if (p.fetch > 0) m.fetch.add_ns(p.fetch);
   }
   m.resumed += p.start == StartKind::kParked ? 1 : 0;
   append_server_timing(rs.headers, p);

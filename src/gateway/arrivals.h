@@ -14,8 +14,8 @@ namespace mayfly {
 
 class Arrivals {
  public:
-  static constexpr std::size_t kMaxPeers = 4096, kMaxNames = 4;    // the latest ones
-  static constexpr std::uint64_t kKeptNs = 3'600'000'000'000;      // since the last request
+  static constexpr std::size_t kMaxPeers = 4096, kMaxNames = 4;  // the latest ones
+  static constexpr std::uint64_t kKeptNs = 3'600'000'000'000;    // since the last request
   struct Name {
     std::string tenant, name;
   };

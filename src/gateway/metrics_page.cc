@@ -20,6 +20,10 @@ constexpr Counter kCounters[] = {
      &EndpointMetrics::cancelled},
     {"mayfly_connection_wakes_total", "Connections that woke the endpoint before a request came",
      &EndpointMetrics::connection_wakes},
+    {"mayfly_artefacts_rebuilt_total", "Artefacts that a start found missing, rebuilt from the package here",
+     &EndpointMetrics::rebuilt},
+    {"mayfly_artefacts_fetched_total", "Artefacts that a start found missing, and their package too",
+     &EndpointMetrics::fetched},
     {"mayfly_tier_ups_total", "Instances that changed to the packed form of their model", &EndpointMetrics::tier_ups},
 };
 struct Limited {  // by the key of the caller; one series each
@@ -43,6 +47,8 @@ constexpr Series kSeries[] = {
     {"mayfly_infer_seconds", "Inside the model runtime", &EndpointMetrics::infer},
     {"mayfly_cold_start_seconds", "Fork, isolate, map and init of instances that a request waited for",
      &EndpointMetrics::start},
+    {"mayfly_artefact_wait_seconds", "What requests waited for an artefact to be fetched or rebuilt",
+     &EndpointMetrics::fetch},
 };
 
 std::string label(const Endpoint& e) { return fmt::format("tenant=\"{}\",endpoint=\"{}\",", e.tenant, e.name); }
@@ -106,6 +112,21 @@ void Gateway::metrics_page(Response& rs) {
                  "# HELP mayfly_evictions_total Idle instances ended because others needed their memory\n"
                  "# TYPE mayfly_evictions_total counter\nmayfly_evictions_total {}\n",
                  memory.budget, memory.instances, memory.artefacts, memory.cached, node_.evictions());
+  fmt::format_to(
+      out,
+      "# HELP mayfly_artefact_builds_total Compile jobs begun, of deploys and of artefacts that were missing\n"
+      "# TYPE mayfly_artefact_builds_total counter\nmayfly_artefact_builds_total {}\n",
+      control_.artefacts().builds());
+  const DiskUse& disk = control_.disk();
+  fmt::format_to(out,
+                 "# HELP mayfly_disk_bytes Files in the data folder, as of the latest change\n"
+                 "# TYPE mayfly_disk_bytes gauge\nmayfly_disk_bytes{{kind=\"packages\"}} {}\n"
+                 "mayfly_disk_bytes{{kind=\"artefacts\"}} {}\nmayfly_disk_bytes{{kind=\"temporary\"}} {}\n"
+                 "# HELP mayfly_disk_quota_bytes What they may take together; 0: no quota\n"
+                 "# TYPE mayfly_disk_quota_bytes gauge\nmayfly_disk_quota_bytes {}\n"
+                 "# HELP mayfly_disk_dropped_total Files dropped to keep the quota\n"
+                 "# TYPE mayfly_disk_dropped_total counter\nmayfly_disk_dropped_total {}\n",
+                 disk.packages, disk.artefacts, disk.temporary, disk.quota, disk.dropped);
 }
 
 }  // namespace mayfly

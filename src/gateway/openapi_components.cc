@@ -194,14 +194,14 @@ constexpr std::string_view kResponses = R"json("responses":{
     "finds":{"type":"string","enum":["warm","parked","cold"]},"wait_ms":{"type":"number","nullable":true}}},
   "held":{"type":"object","required":["warm","parked","reason"],"properties":{"warm":{"type":"integer"},
     "parked":{"type":"integer"},"reason":{"type":"string"}}},
-  "counts":{"type":"object"},"memory":{"type":"object"},"last_eviction":{"type":"string"},
+  "counts":{"type":"object"},"memory":{"type":"object"},"storage":{"type":"object"},"last_eviction":{"type":"string"},
   "events":{"type":"array","items":{"type":"object","required":["time","event"],"properties":{
     "time":{"type":"string"},"event":{"type":"string"},"instance":{"type":"integer"},
     "detail":{"type":"string"}}}}}}}}},
 "Woken":{"description":"it is on its way","content":{"application/json":{
   "schema":{"$ref":"#/components/schemas/EndpointSummary"}}}},
 "Node":{"description":"memory and instances of this node","content":{"application/json":{"schema":{"type":"object",
-  "required":["memory","instances"],"properties":{"memory":{"type":"object"},"instances":{"type":"object"}}}}}},
+  "required":["memory","disk","instances"],"properties":{"memory":{"type":"object"},"disk":{"type":"object"},"instances":{"type":"object"}}}}}},
 "InstanceList":{"description":"instances","content":{"application/json":{"schema":{"type":"object","required":["instances"],
   "properties":{"instances":{"type":"array","items":{"$ref":"#/components/schemas/Instance"}}}}}}},
 "KeyList":{"description":"keys","content":{"application/json":{"schema":{"type":"object","required":["keys"],

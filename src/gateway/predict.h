@@ -27,7 +27,8 @@ inline std::uint64_t share_of_run(const RequestContext& c, std::uint32_t rows_of
 
 // The node was too busy: nothing was done, and so the request does not count against the rate of its key.
 inline bool is_refusal(const Error& e) {
-  return e.reason == "queue_full" || e.reason == "deadline_unreachable" || e.reason == "node_full";
+  return e.reason == "queue_full" || e.reason == "deadline_unreachable" || e.reason == "node_full" ||
+         e.reason == "package_unavailable";
 }
 
 template <typename Fill, typename Print>

@@ -448,6 +448,8 @@ void Instance::add_start_phases(Phases& p) const {
   auto span = [](std::uint64_t from, std::uint64_t to) {
     return to > from && to - from < 600'000'000'000 ? to - from : 0;
   };
+  p.fetch = std::min(supplied_ns_, p.queue);
+  p.queue -= p.fetch;
   p.fork = span(spawned_ns_, h.started_ns);
   p.isolate = span(h.started_ns, h.narrowed_ns);
   p.map = span(h.narrowed_ns, h.mapped_ns);

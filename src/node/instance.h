@@ -98,6 +98,8 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   // It was started to be parked, before anybody asked for it; true until it is parked.
   bool ahead() const { return ahead_; }
   void set_ahead() { ahead_ = true; }
+  // Its start waited for its artefact for as long.
+  void set_supplied(std::uint64_t ns) { supplied_ns_ = ns; }
   // What the next request finds: the one whose place is taken first decides it.
   StartKind start_kind() const;
   std::uint64_t memory_bytes() const;  // what its cgroup is charged with; 0 where that can't be read
@@ -106,8 +108,8 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   void measure(std::uint64_t now);
   std::uint64_t measured_bytes() const { return private_bytes_; }  // 0: not yet
   std::uint64_t artefact_bytes() const { return artefact_bytes_; }
-  // Puts fork, isolate, map and init of its start there; valid once ready. The instance wrote them: values that run
-  // backwards count as 0.
+  // Puts fetch, fork, isolate, map and init of its start there; valid once ready. The instance wrote them: values that
+  // run backwards count as 0. What the request waited for the artefact is taken out of `queue`.
   void add_start_phases(Phases& p) const;
 
   void on_started(int pid, std::string_view memory_file) override {
@@ -158,6 +160,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   bool ahead_ = false;
   std::string memory_file_;  // told by the launcher
   TierWatch tier_;
+  std::uint64_t supplied_ns_ = 0;
   std::uint64_t private_bytes_ = 0, measured_ns_ = 0, measured_requests_ = 0, artefact_bytes_ = 0;
 };
 

@@ -92,6 +92,22 @@ Node::Candidates Node::candidates() const {
 
 NodeMemory Node::memory() const { return candidates().memory; }
 
+std::unordered_map<std::string, Node::ArtefactUse> Node::artefact_uses(std::uint64_t horizon_ns) const {
+  std::unordered_map<std::string, ArtefactUse> out;
+  const std::uint64_t now = now_ns();
+  for (const auto& [version, record] : records_) {
+    ArtefactUse& a = out[version->artefact_path];
+    a.use =
+        std::max(a.use, policy::use_within(horizon_ns, record->gap_ns, now - std::min(now, record->last_arrival_ns)));
+  }
+  for (const auto& [version, pool] : pools_) {
+    const bool busy = !pool->instances().empty() || pool->waiting() > 0 || pool->supplying_since_ns() != 0;
+    ArtefactUse& a = out[version->artefact_path];
+    a.in_use = a.in_use || busy;
+  }
+  return out;
+}
+
 // Best effort: pages that are dirty or mapped stay, and the kernel may have dropped them long ago.
 static void drop_from_cache(const std::string& path) {
   const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));

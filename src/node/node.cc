@@ -47,6 +47,12 @@ void Node::on_event(VersionRecord& record, std::uint64_t instance, std::string_v
   observer_.on_instance_event(*record.version, instance, event, detail);
 }
 
+void Node::forget_artefact(std::string_view path) {
+  for (auto& [version, record] : records_) {
+    if (version->artefact_path == path) record->artefact_cached = false;
+  }
+}
+
 const Pool* Node::find(const Version& version) const {
   auto it = pools_.find(&version);
   return it == pools_.end() ? nullptr : it->second.get();

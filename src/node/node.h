@@ -35,6 +35,7 @@ class Node final : public PoolHost {
         memory_budget_(memory_budget),
         hand_over_(several_processors()),
         timer_(ex) {}
+  void set_supply(ArtefactSupply& supply) { supply_ = &supply; }
   Task<Result<Lease>> acquire(VersionPtr version, Ask ask);
   Status admit(const VersionPtr& version, const Ask& ask, std::uint64_t now);  // see Pool
   void settle(const Version& version, std::uint64_t flow, std::uint64_t charged_ns, std::uint64_t actual_ns);
@@ -56,6 +57,16 @@ class Node final : public PoolHost {
 
   bool make_room(const VersionRecord& record, bool evict) override;
   policy::HandOver& hand_over() override { return hand_over_; }
+  ArtefactSupply* supply() override { return supply_; }
+  // Of each artefact of a version that has had an instance: whether one maps it or is about to, and how likely one will
+  // within the horizon.
+  struct ArtefactUse {
+    bool in_use = false;
+    double use = 0;
+  };
+  std::unordered_map<std::string, ArtefactUse> artefact_uses(std::uint64_t horizon_ns) const;
+  // The file was removed: none of it is in the page cache any more.
+  void forget_artefact(std::string_view path);
   void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
                 std::string_view detail) override;
 
@@ -70,6 +81,7 @@ class Node final : public PoolHost {
   Executor executor_;
   LauncherClient& launcher_;
   NodeObserver& observer_;
+  ArtefactSupply* supply_ = nullptr;  // null: what is missing stays missing
   std::uint64_t memory_budget_, evictions_ = 0;
   // When memory was last counted, what was in use then, and what starts have been given since.
   std::uint64_t counted_ns_ = 0, counted_bytes_ = 0, given_bytes_ = 0;

@@ -7,6 +7,7 @@ namespace {
 constexpr std::uint64_t kPackRunNs = 300'000;         // runs shorter than this are joined on few instances
 constexpr std::uint64_t kLongGapNs = 1'000'000'000;   // longer pauses say nothing more
 constexpr std::uint32_t kFailuresBeforeRefusing = 3;  // starts in a row that failed: waiters are told instead of kept
+constexpr std::uint64_t kSupplyFailureNs = 10'000'000'000;  // how long after its pause a failed supply is remembered
 }  // namespace
 
 policy::PoolState Pool::state() const {
@@ -104,8 +105,10 @@ Error Pool::too_late() const {
     e.retry_after_s = 1;
     return e;
   }
-  return make_error(Code::kDeadlineExceeded, "deadline_exceeded", "no instance of {} was free within the deadline",
-                    version_->display());
+  return make_error(
+      Code::kDeadlineExceeded, "deadline_exceeded", "no instance of {} was free within the deadline{}",
+      version_->display(),
+      supplying_ ? ": its artefact is still being fetched or rebuilt; retry later, or raise timeout" : "");
 }
 
 // An instance runs one request, or one batch, at a time: its capacity is one slot of run time, however many requests it
@@ -160,6 +163,11 @@ Task<Result<Lease>> Pool::acquire(Ask ask) {
     if (Instance* i = find_place(ask.may_join)) co_return Lease(i->shared_from_this(), joins(ask.may_join));
   }
   const std::uint64_t now = now_ns();
+  if (supply_error_ && now < backoff_until_ns_ && instances_.empty()) {
+    Error e = *supply_error_;
+    e.retry_after_s = policy::retry_after_s(backoff_until_ns_ - now);
+    co_return e;
+  }
   scale(now, 1);
   if (queue_.empty()) {
     if (Instance* i = find_place(ask.may_join)) co_return Lease(i->shared_from_this(), joins(ask.may_join));
@@ -234,6 +242,12 @@ void Pool::expect() {
   if (Instance* i = find_place(true)) i->expect();
 }
 
+bool Pool::forgettable() const {
+  if (!instances_.empty() || !queue_.empty() || supplying_) return false;
+  if (supply_error_ && now_ns() < backoff_until_ns_ + kSupplyFailureNs) return false;
+  return !(kept_ && holds_something(*version_));
+}
+
 void Pool::wake(std::uint32_t instances) {
   const auto awake = [](const auto& i) { return i->phase() <= InstancePhase::kReady; };
   if (instances == 1 && std::any_of(instances_.begin(), instances_.end(), awake)) return;
@@ -241,7 +255,9 @@ void Pool::wake(std::uint32_t instances) {
   auto have = static_cast<std::uint32_t>(std::count_if(instances_.begin(), instances_.end(), awake));
   while (have < instances && resume_one()) ++have;
   for (; have < instances && now_ns() >= backoff_until_ns_; ++have) {
-    if (!start_one()) return;
+    if (start_one()) continue;
+    if (supplying_) woken_ = std::max(woken_, instances);
+    return;
   }
 }
 
@@ -277,27 +293,70 @@ bool Pool::resume_one() {
   return true;
 }
 
+void Pool::start_failed(Error error) {
+  ++record_.counters.start_failures;
+  ++failures_;
+  backoff_until_ns_ = now_ns() + policy::start_backoff_ns(failures_);
+  if (instances_.empty()) fail_waiters(error);  // else those that live will serve them
+}
+
 bool Pool::start_one(bool evict) {
+  if (supplying_) return false;
+  const bool supplied = host_.supply() == nullptr || artefact_there(*version_);
+  if (!supplied) return begin_supply(), false;
   no_room_ = !host_.make_room(record_, evict);
   if (no_room_) return false;
   ++record_.counters.starts;
   auto instance = Instance::start(executor_, launcher_, version_, *this);
   if (!instance.ok()) {
-    ++record_.counters.start_failures;
-    ++failures_;
-    backoff_until_ns_ = now_ns() + policy::start_backoff_ns(failures_);
-    if (instances_.empty()) {  // else those that live will serve them
-      fail_waiters(make_error(Code::kUnavailable, "instance_lost", "cannot start an instance of {}: {}",
-                              version_->display(), instance.error().message));
-    }
+    // It was removed after the look.
+    if (host_.supply() != nullptr && !artefact_there(*version_)) return begin_supply(), false;
+    start_failed(make_error(Code::kUnavailable, "instance_lost", "cannot start an instance of {}: {}",
+                            version_->display(), instance.error().message));
     return false;
   }
   if (!evict) (*instance)->set_ahead();
+  (*instance)->set_supplied(supplied_ns_);
   record_.measures.artefact_bytes = (*instance)->artefact_bytes();
   record_.artefact_cached = true;
   host_.on_event(record_, (*instance)->id(), "starting", "");
   instances_.push_back(std::move(*instance));
   return true;
+}
+
+void Pool::begin_supply() {
+  ++record_.counters.supplies;
+  supplying_ = std::make_shared<Supplying>(Supplying{this, now_ns()});
+  host_.on_event(record_, 0, "artefact_missing", "");
+  asio::co_spawn(executor_, run_supply(host_.supply(), version_, supplying_), asio::detached);
+}
+
+Task<void> Pool::run_supply(ArtefactSupply* supply, VersionPtr version, std::shared_ptr<Supplying> state) {
+  const auto supplied = co_await supply->supply(std::move(version));
+  if (state->pool != nullptr) state->pool->on_supplied(supplied);
+}
+
+void Pool::on_supplied(const Result<Supplied>& supplied) {
+  const std::uint64_t now = now_ns(), since = std::exchange(supplying_, nullptr)->since_ns;
+  if (!supplied.ok()) {
+    woken_ = 0;
+    supply_error_ = supplied.error();
+    supply_error_->message =
+        fmt::format("cannot start an instance of {}: {}", version_->display(), supplied.error().message);
+    host_.on_event(record_, 0, "artefact_unavailable", supplied.error().message);
+    return start_failed(*supply_error_);
+  }
+  supply_error_.reset();
+  failures_ = 0;
+  backoff_until_ns_ = 0;
+  host_.on_event(record_, 0, supplied->fetched ? "artefact_fetched" : "artefact_rebuilt",
+                 fmt::format("{} bytes in {} ms, {} ms of them in the compile job", supplied->bytes,
+                             (now - since) / 1'000'000, supplied->build_ns / 1'000'000));
+  supplied_ns_ = now - since;
+  if (const std::uint32_t woken = std::exchange(woken_, 0); woken > 0 && !retired_ && !closed_) wake(woken);
+  scale(now);
+  supplied_ns_ = 0;
+  serve_waiters();
 }
 
 void Pool::on_ready(Instance& instance) {

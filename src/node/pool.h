@@ -1,13 +1,15 @@
 // The instances of one version and the requests that wait for them. Owner: the node; one reactor.
 // One start serves all who wait. Who is started and who is ended (policy/scale.h), who is served next
 // (policy/fair_queue.h) and whom to refuse at once (policy/admit.h) is decided there; this class only performs it. The
-// queue is bounded by the endpoint's `queue`, and each waiter by its deadline.
+// queue is bounded by the endpoint's `queue`, and each waiter by its deadline. A start whose artefact is not on disk
+// first has it supplied (supply.h); meanwhile nothing is started, and those who ask wait.
 #pragma once
 #include <memory>
 #include <vector>
 
 #include "node/lease.h"
 #include "node/record.h"
+#include "node/supply.h"
 #include "policy/admit.h"
 #include "policy/fair_queue.h"
 #include "policy/hold.h"
@@ -33,6 +35,7 @@ class PoolHost {  // the node
   virtual policy::HandOver& hand_over() = 0;
   virtual void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
                         std::string_view detail) = 0;
+  virtual ArtefactSupply* supply() = 0;  // may be null
 };
 
 class Pool final : public InstanceOwner {
@@ -44,6 +47,9 @@ class Pool final : public InstanceOwner {
         record_(record),
         host_(host),
         queue_(version_->settings.queue) {}
+  ~Pool() override {
+    if (supplying_) supplying_->pool = nullptr;
+  }
   // Whether a request would be refused now, were its body here. Errors: queue_full, deadline_exceeded,
   // deadline_unreachable, the latter and the first with retry_after_s.
   Status admit(const Ask& ask, std::uint64_t now);
@@ -65,12 +71,14 @@ class Pool final : public InstanceOwner {
   void end_all(const std::string& why);
   void end_idle(const std::string& why);
   // Nothing is here and nothing is to be held, now or later.
-  bool forgettable() const { return instances_.empty() && queue_.empty() && !(kept_ && holds_something(*version_)); }
+  bool forgettable() const;
   policy::Hold hold() const;
   // Its owner wants something held while nobody calls.
   static bool holds_something(const Version& v);
   bool lacks_room() const { return no_room_; }
   bool retired() const { return retired_; }
+  // Since when a start waits for its artefact; 0: none does.
+  std::uint64_t supplying_since_ns() const { return supplying_ ? supplying_->since_ns : 0; }
   // What its start waits for after failed ones; 0: nothing.
   std::uint64_t backoff_until_ns() const { return backoff_until_ns_; }
   bool urgent() const;  // someone waits or runs: tick often
@@ -111,6 +119,14 @@ class Pool final : public InstanceOwner {
   void scale(std::uint64_t now, std::uint32_t arriving = 0);
   bool resume_one();
   bool start_one(bool evict = true);
+  void start_failed(Error error);
+  struct Supplying {  // shared with the task, which may outlive the pool
+    Pool* pool = nullptr;
+    std::uint64_t since_ns = 0;
+  };
+  void begin_supply();
+  static Task<void> run_supply(ArtefactSupply* supply, VersionPtr version, std::shared_ptr<Supplying> state);
+  void on_supplied(const Result<Supplied>& supplied);
   void settle_idle(Instance& i, const policy::Hold& held, std::uint64_t now);
   std::uint32_t count(InstancePhase phase) const;
   void fail_waiters(const Error& error);
@@ -131,6 +147,10 @@ class Pool final : public InstanceOwner {
   bool batching_off_ = false;  // a run did not come back row by row
   bool no_room_ = false;       // the latest start found the node's memory full
   std::uint32_t provisioned_ = 0;
+  std::shared_ptr<Supplying> supplying_;  // null: no start waits for its artefact
+  std::optional<Error> supply_error_;     // of the latest supply: who asks before the next try is told it
+  std::uint64_t supplied_ns_ = 0;         // what the instances that are started now have waited for
+  std::uint32_t woken_ = 0;               // instances that wake() asked for meanwhile
 };
 
 }  // namespace mayfly

@@ -17,6 +17,7 @@ struct NodeEvent {
 };
 
 struct PoolCounters {
+  std::uint64_t supplies = 0;  // starts that had to wait for their artefact
   std::uint64_t starts = 0, start_failures = 0, deaths = 0, resumes = 0, evictions = 0;
 };
 

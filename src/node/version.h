@@ -31,6 +31,15 @@ struct NodeSettings {  // the part of an endpoint's settings that the node acts 
   std::uint64_t max_request_bytes = 32ULL << 20, max_response_bytes = 32ULL << 20;
 };
 
+// What is known of an artefact on this machine. Shared by all versions of its package; changes when it is built anew.
+struct ArtefactFile {
+  std::uint64_t bytes = 0;     // of the whole file; 0: not known
+  std::uint64_t build_ns = 0;  // that its compile job took; 0: not known
+  std::string path;
+  // Why the quota has dropped it, or its package, the last time; empty: it has not.
+  std::string dropped, package_dropped;
+};
+
 struct Version {
   std::string tenant, endpoint;
   std::uint32_t number = 0;
@@ -40,9 +49,11 @@ struct Version {
   TransformConfig transform;
   BatchPlan batch;
   policy::TierPlan tier;
-  std::shared_ptr<Prefetch> prefetch;  // may be null: where the deploy recorded nothing
-  std::uint64_t heap_bytes = 0;        // private memory of session and runs, as the deploy measured it
-  std::string artefact_path;           // relative to the data folder
+  std::shared_ptr<Prefetch> prefetch;            // may be null: where the deploy recorded nothing
+  std::uint64_t heap_bytes = 0;                  // private memory of session and runs, as the deploy measured it
+  std::string artefact_path;                     // relative to the data folder
+  std::string package;                           // digest
+  std::shared_ptr<const ArtefactFile> artefact;  // may be null: nothing is known of it
   std::string display() const { return '"' + endpoint + "\" version " + number_text; }
 };
 using VersionPtr = std::shared_ptr<const Version>;
@@ -57,7 +68,7 @@ constexpr std::string_view start_name(StartKind k) {
 struct Phases {
   StartKind start = StartKind::kWarm;
   std::uint64_t receive = 0, parse = 0, print = 0;  // the body, the tensors, the answer
-  std::uint64_t queue = 0, fork = 0, isolate = 0, map = 0, init = 0, resume = 0, infer = 0, total = 0;
+  std::uint64_t queue = 0, fetch = 0, fork = 0, isolate = 0, map = 0, init = 0, resume = 0, infer = 0, total = 0;
 };
 
 }  // namespace mayfly

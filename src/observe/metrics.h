@@ -44,7 +44,8 @@ struct EndpointMetrics {
   std::uint64_t cancelled = 0;                              // the caller went away
   std::uint64_t connection_wakes = 0;                       // by wake_on: connection
   std::uint64_t tier_ups = 0;                               // instances that changed to the packed form
-  Histogram total, receive, parse, queue, infer, print, start;
+  std::uint64_t rebuilt = 0, fetched = 0;                   // artefacts that a start found missing
+  Histogram total, receive, parse, queue, infer, print, start, fetch;
   RowHistogram rows;           // runs that answered
   std::uint64_t error_ns = 0;  // the part of `total` that ended in an error
   std::uint64_t last_ns = 0;   // CLOCK_MONOTONIC, of the latest answer; 0: none

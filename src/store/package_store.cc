@@ -203,19 +203,30 @@ class FilePackageStore final : public PackageStore {
   }
 
   Result<std::vector<std::string>> list() override {
-    std::error_code failure;
+    auto found = sizes();
+    if (!found.ok()) return std::move(found.error());
     std::vector<std::string> digests;
+    for (auto& [digest, bytes] : found->packages) digests.push_back(std::move(digest));
+    return digests;
+  }
+
+  Result<Sizes> sizes() override {
+    std::error_code failure;
+    Sizes out;
     // recursive_directory_iterator does not follow links; what is not named like a package is not ours to report.
     auto it = std::filesystem::recursive_directory_iterator(dir_, failure);
     for (; !failure && it != std::filesystem::recursive_directory_iterator(); it.increment(failure)) {
-      const std::string name = it->path().filename().string();
-      if (it.depth() == 1 && is_digest(name) && it->path().parent_path().filename() == name.substr(0, 2)) {
-        digests.push_back(name);
-      }
+      if (it.depth() != 1) continue;
+      const std::string name = it->path().filename().string(), folder = it->path().parent_path().filename();
+      std::error_code gone;  // uploads end at any time
+      const std::uint64_t bytes = it->file_size(gone);
+      if (gone) continue;
+      if (folder == "tmp") out.temporary += bytes;
+      if (is_digest(name) && folder == name.substr(0, 2)) out.packages.emplace_back(name, bytes);
     }
     if (failure) return file_error(failure.value(), "list packages in " + dir_);
-    std::sort(digests.begin(), digests.end());
-    return digests;
+    std::sort(out.packages.begin(), out.packages.end());
+    return out;
   }
 
  private:

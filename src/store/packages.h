@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/fd.h"
@@ -35,6 +36,11 @@ class PackageStore {
   virtual Status verify(std::string_view digest) = 0;  // re-reads and hashes; "package_corrupt"
   virtual Status remove(std::string_view digest) = 0;  // open descriptors stay valid
   virtual Result<std::vector<std::string>> list() = 0;
+  struct Sizes {
+    std::vector<std::pair<std::string, std::uint64_t>> packages;  // digest, bytes
+    std::uint64_t temporary = 0;                                  // uploads in progress
+  };
+  virtual Result<Sizes> sizes() = 0;
 };
 // Also removes what an interrupted upload left in `dir`/tmp.
 Result<std::unique_ptr<PackageStore>> open_package_store(const std::string& dir);

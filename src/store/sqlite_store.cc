@@ -57,6 +57,10 @@ ALTER TABLE keys ADD COLUMN weight INTEGER NOT NULL DEFAULT 1;
     R"(
 CREATE INDEX versions_by_package ON versions(package, tenant);
 )",
+    R"(
+CREATE TABLE artefacts(file TEXT PRIMARY KEY NOT NULL, bytes INTEGER NOT NULL, build_ms INTEGER NOT NULL)
+  STRICT, WITHOUT ROWID;
+)",
 };
 constexpr std::uint64_t kSchemaVersion = std::size(kMigrations);
 
@@ -169,6 +173,10 @@ class SqliteStore final : public Store {
   Status forget_package(std::string_view digest) override;
   Result<std::vector<std::string>> packages() override;
   Result<bool> package_in_use(std::string_view digest) override;
+  Result<std::uint64_t> package_bytes(std::string_view digest) override;
+  Status note_artefact(const ArtefactRow& row) override;
+  Status forget_artefact(std::string_view file) override;
+  Result<std::vector<ArtefactRow>> artefacts() override;
 
  private:
   Result<std::uint32_t> next_number(const VersionRow& row);
@@ -375,6 +383,32 @@ Result<bool> SqliteStore::package_in_use(std::string_view digest) {
   auto one = Statement::prepare(db_.get(), "SELECT 1 FROM versions WHERE package = ?1 LIMIT 1");
   if (!one.ok()) return std::move(one.error());
   return one->bind_all(digest).step();
+}
+
+Result<std::uint64_t> SqliteStore::package_bytes(std::string_view digest) {
+  std::lock_guard guard(mutex_);
+  auto most = Statement::prepare(db_.get(), "SELECT coalesce(max(bytes), 0) FROM packages WHERE digest = ?1");
+  if (!most.ok()) return std::move(most.error());
+  MAYFLY_TRY(most->bind_all(digest).step());
+  return most->number(0);
+}
+
+Status SqliteStore::note_artefact(const ArtefactRow& row) {
+  std::lock_guard guard(mutex_);
+  return run(db_.get(),
+             "INSERT INTO artefacts VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET bytes = excluded.bytes, build_ms = "
+             "excluded.build_ms",
+             row.file, row.bytes, row.build_ms);
+}
+
+Status SqliteStore::forget_artefact(std::string_view file) {
+  std::lock_guard guard(mutex_);
+  return run(db_.get(), "DELETE FROM artefacts WHERE file = ?1", file);
+}
+
+Result<std::vector<ArtefactRow>> SqliteStore::artefacts() {
+  return rows<ArtefactRow>("SELECT file, bytes, build_ms FROM artefacts ORDER BY file",
+                           [](const Statement& s) { return ArtefactRow{s.text(0), s.number(1), s.number(2)}; });
 }
 
 }  // namespace

@@ -172,6 +172,7 @@ TEST_F(SqliteStoreTest, KeysOfTheFirstSchemaGetNoLimits) {
     ASSERT_TRUE(db.ok());
     ASSERT_TRUE(execute(db->get(), R"(
 DROP INDEX versions_by_package;
+DROP TABLE artefacts;
 DROP TABLE keys;
 CREATE TABLE keys(
   id TEXT PRIMARY KEY NOT NULL, tenant TEXT NOT NULL REFERENCES tenants(name), name TEXT NOT NULL, scopes TEXT NOT NULL,
@@ -199,6 +200,28 @@ TEST_F(SqliteStoreTest, PackageBytesCountOnceForEachDigest) {
   ASSERT_TRUE(store_->forget_package("d1").ok());
   ASSERT_TRUE(store_->forget_package("d1").ok());
   EXPECT_EQ(*store_->package_bytes_of("default"), 23u);
+}
+
+TEST_F(SqliteStoreTest, WhatIsKnownOfArtefactsStays) {
+  ASSERT_TRUE(store_->note_artefact({"b.ort", 10, 3}).ok());
+  ASSERT_TRUE(store_->note_artefact({"a.ort", 20, 4}).ok());
+  ASSERT_TRUE(store_->note_artefact({"b.ort", 30, 5}).ok());  // built again
+  reopen();
+  auto rows = store_->artefacts();
+  ASSERT_TRUE(rows.ok()) << rows.error().message;
+  ASSERT_EQ(rows->size(), 2u);
+  EXPECT_EQ((*rows)[0].file, "a.ort");
+  EXPECT_EQ((*rows)[1].bytes, 30u);
+  EXPECT_EQ((*rows)[1].build_ms, 5u);
+  ASSERT_TRUE(store_->forget_artefact("b.ort").ok());
+  ASSERT_TRUE(store_->forget_artefact("b.ort").ok());
+  EXPECT_EQ(store_->artefacts()->size(), 1u);
+}
+
+TEST_F(SqliteStoreTest, ThePackagesLengthIsKnownWhileSomebodyPaysForIt) {
+  EXPECT_EQ(*store_->package_bytes("d1"), 0u);
+  ASSERT_TRUE(store_->note_package("d1", "default", 60).ok());
+  EXPECT_EQ(*store_->package_bytes("d1"), 60u);
 }
 
 TEST_F(SqliteStoreTest, APackageOverTheLimitIsRefusedAndNotCharged) {

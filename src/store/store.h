@@ -42,6 +42,11 @@ struct KeyRow {
   KeyLimits limits;
 };
 
+struct ArtefactRow {  // of a file that was built here
+  std::string file;   // its name
+  std::uint64_t bytes = 0, build_ms = 0;
+};
+
 class Store {
  public:
   static constexpr std::uint64_t kNoLimit = ~0ULL;
@@ -70,7 +75,12 @@ class Store {
   virtual Status forget_package(
       std::string_view digest) = 0;                         // its file is gone: no tenant pays for it; OK if not noted
   virtual Result<std::vector<std::string>> packages() = 0;  // digests that a tenant pays for
-  virtual Result<bool> package_in_use(std::string_view digest) = 0;  // a version refers to it
+  virtual Result<bool> package_in_use(std::string_view digest) = 0;          // a version refers to it
+  virtual Result<std::uint64_t> package_bytes(std::string_view digest) = 0;  // its length; 0: no tenant pays for it
+  // What is known of an artefact outlives its file: it may be dropped and built again.
+  virtual Status note_artefact(const ArtefactRow& row) = 0;
+  virtual Status forget_artefact(std::string_view file) = 0;  // OK if not noted
+  virtual Result<std::vector<ArtefactRow>> artefacts() = 0;
 };
 // Opens or creates `dir`/mayfly.db. Takes an exclusive lock on `dir`/lock: kFailedPrecondition "data_directory_in_use"
 // if another server holds it. A database written by a newer schema is refused.

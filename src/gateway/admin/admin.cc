@@ -59,17 +59,19 @@ Json instances_of(const Node& node, const Endpoint& e) {
 
 void append_summary(std::string& out, const Node& node, const Endpoint& e) {
   std::uint32_t instances = 0, ready = 0, parked = 0, queued = 0;
+  bool supplying = false;
   for (const auto& [number, s] : e.versions) {
     const Pool* p = node.find(*s->version);
     if (p == nullptr) continue;
     queued += p->waiting();
+    supplying = supplying || p->supplying_since_ns() != 0;
     for (const auto& i : p->instances()) {
       ++instances;
       ready += i->phase() == InstancePhase::kReady ? 1 : 0;
       parked += i->phase() == InstancePhase::kParked ? 1 : 0;
     }
   }
-  const char* state = ready > 0 ? "warm" : parked > 0 ? "parked" : instances > 0 ? "starting" : "cold";
+  const char* state = ready > 0 ? "warm" : parked > 0 ? "parked" : instances > 0 || supplying ? "starting" : "cold";
   fmt::format_to(std::back_inserter(out),
                  R"({{"name":"{}","version":{},"state":"{}","instances":{},"ready":{},"parked":{},"queued":{},)"
                  R"("requests":{},"errors":{},"cold_starts":{},"created_ms":{}}})",

@@ -43,6 +43,11 @@ Counts count(const Pool& pool) {
 }
 
 std::string why_zero(const Pool* pool, const VersionRecord* record, const policy::Hold& held) {
+  if (pool != nullptr && pool->supplying_since_ns() != 0) {
+    return fmt::format(
+        "at zero: its artefact was not on the disk, and is being fetched or rebuilt for {} ms; {} requests wait",
+        (now_ns() - pool->supplying_since_ns()) / 1'000'000, pool->waiting());
+  }
   if (pool != nullptr && pool->lacks_room())
     return "at zero: the node's memory budget is full of what is in use; the next start waits for room";
   const std::uint64_t now = now_ns();
@@ -103,24 +108,47 @@ Json memory_json(const NodeMemory& m) {
           {"cached_bytes", m.cached}};
 }
 
+// Where artefact and package are, and what a start would take besides to have them here again.
+struct Whereabouts {
+  Json json;
+  std::uint64_t again_ns = 0;
+};
+
+Whereabouts where(const Version& v, const Artefacts& artefacts, const RemotePackages* remote) {
+  constexpr std::uint64_t kUnmeasuredBuildNs = 1'000'000'000;
+  const ArtefactFile known = v.artefact ? *v.artefact : ArtefactFile();
+  const bool artefact = artefact_there(v), package = artefacts.package_here(v.package);
+  Whereabouts w;
+  if (!artefact) w.again_ns += known.build_ns != 0 ? known.build_ns : kUnmeasuredBuildNs;
+  if (!artefact && !package && remote != nullptr)
+    w.again_ns += known.bytes * 1000 / std::max<std::uint64_t>(1, remote->bytes_per_s() / 1'000'000);
+  Json a = {{"here", artefact}, {"bytes", known.bytes}, {"build_ms", known.build_ns / 1'000'000}};
+  if (!artefact && !known.dropped.empty()) a["dropped"] = known.dropped;
+  Json p = {{"here", package}, {"digest", v.package}};
+  if (remote != nullptr) {
+    p["bucket"] = remote->shown(v.package);
+    p["in_bucket"] = remote->known(v.package) ? Json(true) : Json();
+  }
+  if (!package && !known.package_dropped.empty()) p["dropped"] = known.package_dropped;
+  w.json = {{"artefact", std::move(a)}, {"package", std::move(p)}};
+  return w;
+}
+
 // Milliseconds that the next request waits for an instance, over a warm one's answer; null: not measured.
-Json wait_of(std::string_view finds, const VersionRecord* record) {
+Json wait_of(std::string_view finds, const VersionRecord* record, std::uint64_t again_ns) {
   if (finds == "warm") return Json(0);
   if (record == nullptr) return {};
   const Measures& m = record->measures;
   const policy::RunTime& t = finds == "parked" ? m.resume : m.start;
   if (!t.measured()) return {};
-  const std::uint64_t wait = t.mean_ns() - std::min(t.mean_ns(), m.run.mean_ns());
+  const std::uint64_t wait = t.mean_ns() - std::min(t.mean_ns(), m.run.mean_ns()) + (finds == "cold" ? again_ns : 0);
   return static_cast<double>(wait / 1000) / 1000.0;
 }
 
 Json counts_json(const VersionRecord* record) {
   const PoolCounters c = record != nullptr ? record->counters : PoolCounters();
-  return {{"starts", c.starts},
-          {"start_failures", c.start_failures},
-          {"deaths", c.deaths},
-          {"resumes", c.resumes},
-          {"evictions", c.evictions}};
+  return {{"starts", c.starts},   {"start_failures", c.start_failures}, {"deaths", c.deaths},
+          {"resumes", c.resumes}, {"evictions", c.evictions},           {"artefact_supplies", c.supplies}};
 }
 
 }  // namespace
@@ -132,12 +160,14 @@ void Gateway::explain(RequestContext& c, Response& rs) {
   const Counts n = pool != nullptr ? count(*pool) : Counts();
   const policy::Hold held = pool != nullptr ? pool->hold() : policy::Hold{0, 0, "nothing is asked for", true};
   const std::string_view finds = n.ready > 0 ? "warm" : n.parked > 0 ? "parked" : "cold";
-  const std::string_view state = n.ready == 0 && n.parked == 0 && n.starting > 0 ? "starting" : finds;
+  const bool starting = n.starting > 0 || (pool != nullptr && pool->supplying_since_ns() != 0);
+  const std::string_view state = n.ready == 0 && n.parked == 0 && starting ? "starting" : finds;
+  Whereabouts files = where(v, control_.artefacts(), control_.remote());
   Json out = {{"name", c.endpoint->name},
               {"version", v.number},
               {"state", state},
               {"why", why(pool, record, n, held, v)},
-              {"next_request", {{"finds", finds}, {"wait_ms", wait_of(finds, record)}}},
+              {"next_request", {{"finds", finds}, {"wait_ms", wait_of(finds, record, files.again_ns)}}},
               {"held", {{"warm", held.warm}, {"parked", held.parked}, {"reason", held.reason}}},
               {"instances", {{"starting", n.starting}, {"ready", n.ready}, {"busy", n.busy}, {"parked", n.parked}}},
               {"queued", pool != nullptr ? pool->waiting() : 0},
@@ -152,6 +182,7 @@ void Gateway::explain(RequestContext& c, Response& rs) {
     if (!record->last_eviction.empty()) out["last_eviction"] = record->last_eviction;
   }
   out["memory"] = std::move(memory);
+  out["storage"] = std::move(files.json);
   rs.body = text(out);
 }
 
@@ -164,8 +195,16 @@ void Gateway::show_node(Response& rs) {
     all.busy += n.busy;
     all.parked += n.parked;
   }
+  const DiskUse& disk = control_.disk();
+  Json files = {{"packages_bytes", disk.packages},
+                {"artefacts_bytes", disk.artefacts},
+                {"temporary_bytes", disk.temporary},
+                {"quota_bytes", disk.quota != 0 ? Json(disk.quota) : Json()},
+                {"dropped", disk.dropped}};
+  if (control_.remote() != nullptr) files["bucket"] = control_.remote()->shown();
   rs.body = text(
       {{"memory", memory_json(node_.memory())},
+       {"disk", std::move(files)},
        {"instances", {{"starting", all.starting}, {"ready", all.ready}, {"busy", all.busy}, {"parked", all.parked}}}});
 }
 

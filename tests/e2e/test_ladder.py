@@ -79,11 +79,15 @@ def test_a_parked_process_takes_no_cpu_and_dies_when_killed(server):
     assert check(server) == "parked"
 
 
+def parked_and_alive(server, count):
+    pids = [i["pid"] for i in server.instances("iris") if i["state"] == "parked" and alive(i["pid"])]
+    return pids if len(pids) == count else None
+
+
 def test_killed_while_it_is_woken_no_request_is_lost(server):
     server.deploy("iris", "iris_logreg.onnx", "--parked", "2", "--idle", "0ms", "--concurrency", "1")
     for round in range(10):
-        in_state(server, "parked", 2)
-        pids = [i["pid"] for i in server.instances("iris")]
+        pids = wait_for(lambda: parked_and_alive(server, 2), "two parked instances")  # not the one killed last
         answers = []
         threads = [threading.Thread(target=lambda: answers.append(server.infer("iris", X))) for _ in range(4)]
         for t in threads:

@@ -15,6 +15,7 @@ counts and the first lost ones, each with the server's log lines around it. Exit
 """
 
 import argparse
+import collections
 import datetime
 import json
 import os
@@ -35,9 +36,28 @@ PATIENCE = 30  # seconds that an event may take, and the time until requests are
 LOG_AROUND = 0.05  # seconds of log shown before and after a lost request
 
 
+class Following:
+    """The server's log without the requests that were answered, read on from where it was read last: it grows by gigabytes."""
+    CHUNK = 1 << 24
+
+    def __init__(self, path):
+        self.file, self.rest, self.lines, self.idle_ends = open(path, "rb"), b"", collections.deque(maxlen=100_000), 0
+
+    def read_on(self):
+        while chunk := self.file.read(self.CHUNK):
+            *lines, self.rest = (self.rest + chunk).split(b"\n")
+            for line in lines:
+                if b'"status":200' in line:
+                    continue
+                self.lines.append(line.decode(errors="replace"))
+                self.idle_ends += b'"event":"instance_ended","endpoint":"brief"' in line and b'"detail":"idle"' in line
+        return self
+
+
 class Loss:
     def __init__(self, server, seed, connections, say=print):
         self.server, self.random, self.connections, self.say = server, random.Random(seed), connections, say
+        self.log = Following(server.log)
         self.events, self.marks, self.versions, self.retries = Counter(), [], 0, None
 
     # -- events -------------------------------------------------------------------------------------------------------
@@ -75,7 +95,7 @@ class Loss:
         return f"{self.idle_ends()} so far"
 
     def idle_ends(self):
-        return len(re.findall(r'"event":"instance_ended","endpoint":"brief"[^\n]*"detail":"idle"', self.server.log_text()))
+        return self.log.read_on().idle_ends
 
     # -- the run ------------------------------------------------------------------------------------------------------
     def metric(self, name):
@@ -147,9 +167,9 @@ class Loss:
         start = end - float(found[1]) / 1e3
         near = [m for m in self.marks if start - 1 <= float(m.rsplit(" ", 1)[1]) <= end + LOG_AROUND]
         lines = []
-        for line in self.server.log_text().splitlines():
+        for line in self.log.read_on().lines:
             stamp = re.match(r'\{"time":"([^"]+)"', line)
-            if stamp and '"status":200' not in line and start - LOG_AROUND <= seconds_of(stamp[1]) <= end + LOG_AROUND:
+            if stamp and start - LOG_AROUND <= seconds_of(stamp[1]) <= end + LOG_AROUND:
                 lines.append(line)
         return near + lines[:40]
 
@@ -169,7 +189,7 @@ def show(loss, result, shown=3):
         print(f"\n… and {len(result['problems']) - shown} more")
     if result["failure"]:
         print(f"\nthe test ended early: {result['failure']}")
-        print("the end of the server's log:\n" + "\n".join(loss.server.log_text().splitlines()[-20:]))
+        print("the end of the server's log:\n" + "\n".join(list(loss.log.read_on().lines)[-20:]))
 
 
 def main():

@@ -19,6 +19,7 @@
 #include "app/fetch_setup.h"
 #include "app/tls_files.h"
 #include "control/control.h"
+#include "control/server_event.h"
 #include "fetch/bucket.h"
 #include "gateway/front/server.h"
 #include "gateway/gateway.h"
@@ -27,7 +28,6 @@
 #include "node/node.h"
 #include "runtimes/zygote/zygote.h"
 #include "sandbox/narrow.h"
-#include "tensor/json.h"
 
 namespace mayfly {
 namespace {
@@ -171,7 +171,7 @@ class Server {
         reload_signal_(io_.get_executor()),
         tls_timer_(io_.get_executor()) {}
   Result<int> run();
-  void event(std::string_view name, std::string_view detail);
+  void event(std::string_view name, std::string_view detail) { log_server_event(log_, name, detail); }
 
  private:
   Status open_store();
@@ -212,12 +212,6 @@ class Server {
   bool reload_tls_ = false;  // asked for by SIGHUP
   std::optional<Error> failure_;
 };
-
-void Server::event(std::string_view name, std::string_view detail) {
-  std::string line = fmt::format(R"({{"time":"{}","event":"{}","detail":)", Log::timestamp(), name);
-  append_json_string(line, detail);
-  log_.event("", line + '}');
-}
 
 void Server::on_launcher_gone(const std::string& why) {
   fail(make_error(Code::kUnavailable, "launcher_failed",

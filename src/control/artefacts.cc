@@ -86,7 +86,7 @@ Status Artefacts::note(const std::string& package, std::uint64_t bytes, std::uin
 }
 
 Task<Status> Artefacts::make_room(std::uint64_t need, std::uint64_t expected) {
-  if (room_ == nullptr) co_return Ok{};
+  if (room_ == nullptr || !room_->limited()) co_return Ok{};
   co_return co_await room_->make_room(need, expected);
 }
 
@@ -102,7 +102,9 @@ Task<Status> Artefacts::fetch(std::string package) {
 }
 
 // What had a temporary name has its own now, or is gone.
-Task<void> Artefacts::recount() { static_cast<void>((co_await make_room(0, 0)).ok()); }
+Task<void> Artefacts::recount() {
+  if (room_ != nullptr) static_cast<void>((co_await room_->make_room(0, 0)).ok());
+}
 
 // One that is here and damaged is replaced by the bucket's.
 Task<Result<Artefacts::Model>> Artefacts::model(std::string package) {

@@ -38,6 +38,7 @@ struct DiskFiles {
 class DiskRoom {  // the quota
  public:
   virtual ~DiskRoom() = default;
+  virtual bool limited() const = 0;  // else everything fits, and make_room() only counts
   // Makes `need` bytes more fit, if they can with `expected` more to come. Errors: disk_quota_exceeded; then nothing
   // has gone.
   virtual Task<Status> make_room(std::uint64_t need, std::uint64_t expected) = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "control/server_event.h"
 #include "tensor/json.h"
 #include "worker_ipc/oip.h"
 
@@ -440,17 +441,12 @@ void Control::set_bucket(const Bucket& bucket) {
   disk_.set_remote(*remote_);
 }
 
-void Control::note(std::string_view event, std::string_view detail) {
-  std::string line = fmt::format(R"({{"time":"{}","event":"{}","detail":)", Log::timestamp(), event);
-  append_json_string(line, detail);
-  log_.event("", line + '}');
-}
-
 // After a start, beside the requests: packages that came here before there was a bucket go there, and the quota is
 // kept. A bucket that can't be reached is asked again, ever more seldom.
 Task<void> Control::settle_disk(std::vector<std::string> packages) {
   constexpr std::chrono::seconds kFirstPause{5}, kLongestPause{300};
-  if (auto st = co_await disk_.make_room(0, 0); !st.ok()) note("disk_quota_exceeded", st.error().message);
+  if (auto st = co_await disk_.make_room(0, 0); !st.ok())
+    log_server_event(log_, "disk_quota_exceeded", st.error().message);
   if (!remote_) co_return;
   Timer timer(executor_);
   auto pause = kFirstPause;
@@ -462,10 +458,11 @@ Task<void> Control::settle_disk(std::vector<std::string> packages) {
       if (!artefacts_.package_here(package)) continue;
       const Status sent = co_await remote_->secure(package);
       if (!sent.ok() && sent.error().code == Code::kUnavailable) reached = sent.error();
-      if (!sent.ok() && sent.error().code != Code::kUnavailable) note("package_not_stored", sent.error().message);
+      if (!sent.ok() && sent.error().code != Code::kUnavailable)
+        log_server_event(log_, "package_not_stored", sent.error().message);
     }
     if (reached.ok()) break;
-    if (!std::exchange(told, true)) note("package_store_unavailable", reached.error().message);
+    if (!std::exchange(told, true)) log_server_event(log_, "package_store_unavailable", reached.error().message);
     timer.expires_after(pause);
     if (auto [ec] = co_await timer.async_wait(use_result); ec) co_return;
     pause = std::min(pause * 2, kLongestPause);

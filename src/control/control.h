@@ -133,7 +133,6 @@ class Control final : public NodeObserver {
   void restore_endpoint(const EndpointRow& row, const std::vector<VersionRow>& versions);
   void put(const EndpointPtr& endpoint, ServedPtr served);
   Task<void> settle_disk(std::vector<std::string> packages);
-  void note(std::string_view event, std::string_view detail);
 
   Executor executor_;
   ControlOptions options_;

@@ -6,10 +6,9 @@ namespace mayfly {
 namespace {
 
 constexpr std::uint64_t kHorizonNs = 3600ULL * 1'000'000'000;  // what is not wanted within it is worth little
-constexpr std::uint64_t kUnmeasuredBuildNs = 1'000'000'000;
-constexpr std::uint64_t kFirstByteNs = 50'000'000;  // of a fetch, however short
-constexpr double kNeededWithArtefact = 0.1;         // a package is read only where its artefact is built anew
-constexpr int kRounds = 3;                          // what was chosen may have come into use meanwhile
+constexpr std::uint64_t kFirstByteNs = 50'000'000;             // of a fetch, however short
+constexpr double kNeededWithArtefact = 0.1;  // a package is read only where its artefact is built anew
+constexpr int kRounds = 3;                   // what was chosen may have come into use meanwhile
 
 std::string mib(std::uint64_t bytes) {
   return bytes >= 10ULL << 20 ? fmt::format("{} MiB", bytes >> 20) : fmt::format("{} bytes", bytes);
@@ -21,7 +20,7 @@ policy::Resident artefact_resident(std::uint64_t bytes, std::uint64_t build_ns, 
                                    std::uint64_t fetch_ns) {
   policy::Resident r;
   r.own_bytes = bytes;
-  r.restart_ns = (build_ns != 0 ? build_ns : kUnmeasuredBuildNs) + (package_here ? 0 : kFirstByteNs + fetch_ns);
+  r.restart_ns = expected_build_ns(build_ns) + (package_here ? 0 : kFirstByteNs + fetch_ns);
   r.use = use;
   return r;
 }
@@ -50,8 +49,7 @@ DiskQuota::Choice DiskQuota::candidates(const DiskFiles& disk) const {
   const auto uses = node_->artefact_uses(kHorizonNs);
   const double never = policy::use_within(kHorizonNs, 0, now_ns());
   const auto fetch_ns = [this](std::uint64_t bytes) {
-    const double rate = remote_ == nullptr ? 1e8 : static_cast<double>(remote_->bytes_per_s());
-    return static_cast<std::uint64_t>(static_cast<double>(bytes) / rate * 1e9);
+    return remote_ == nullptr ? 0 : remote_->fetch_ns(bytes);  // without one, what can't be rebuilt here stays
   };
   for (const auto& [package, file] : artefacts_.files()) {
     const auto artefact = disk.artefacts.find(file->path);

@@ -34,6 +34,7 @@ class DiskQuota final : public DiskRoom {
   void attach(Node& node) { node_ = &node; }
   void set_remote(RemotePackages& remote) { remote_ = &remote; }
 
+  bool limited() const override { return use_.quota != 0; }
   Task<Status> make_room(std::uint64_t need, std::uint64_t expected) override;
   const DiskUse& use() const { return use_; }  // as of the latest count
 
@@ -53,6 +54,10 @@ class DiskQuota final : public DiskRoom {
   Turns turns_;  // one at a time
 };
 
+// What the compile job of an artefact will take that took `measured_ns`; 0: not known.
+constexpr std::uint64_t expected_build_ns(std::uint64_t measured_ns) {
+  return measured_ns != 0 ? measured_ns : 1'000'000'000;
+}
 // The same decision as a pure function, for the tests: what a file is to the quota.
 policy::Resident artefact_resident(std::uint64_t bytes, std::uint64_t build_ns, double use, bool package_here,
                                    std::uint64_t fetch_ns);

@@ -11,16 +11,8 @@ Task<Result<std::string>> Fetches::package_of(std::string tenant, std::string so
   if (!parsed.ok()) co_return parsed.error();
   if (auto st = fetcher_.check(*parsed); !st.ok()) co_return st.error();
   const std::string key = tenant + '\n' + source;
-  auto [at, first] = under_way_.try_emplace(key);
-  if (!first) {
-    Waiter mine;
-    at->second.push_back(&mine);
-    co_return co_await mine.wait();
-  }
-  auto got = co_await fetch(tenant, std::move(*parsed));
-  auto node = under_way_.extract(key);
-  for (Waiter* w : node.mapped()) w->set(got);
-  co_return got;
+  auto work = [this, &tenant, &parsed] { return fetch(tenant, std::move(*parsed)); };
+  co_return co_await under_way_.run(key, work);
 }
 
 Task<Result<std::string>> Fetches::fetch(const std::string& tenant, Source source) {

@@ -2,11 +2,9 @@
 // fetched for the same tenant waits for that one. One reactor; fetches run on a blocking pool of their own.
 #pragma once
 #include <string>
-#include <unordered_map>
-#include <vector>
 
 #include "async/async.h"
-#include "async/one_shot.h"
+#include "async/single_flight.h"
 #include "control/artefacts.h"
 #include "control/options.h"
 #include "fetch/fetcher.h"
@@ -24,7 +22,6 @@ class Fetches {
   Task<Result<std::string>> package_of(std::string tenant, std::string source);
 
  private:
-  using Waiter = OneShot<Result<std::string>>;
   Task<Result<std::string>> fetch(const std::string& tenant, Source source);
   void log_fetched(const Source& source, const Downloaded& got, std::uint64_t since_ns);
 
@@ -34,7 +31,7 @@ class Fetches {
   Artefacts& artefacts_;
   Log& log_;
   BlockingPool pool_{kAtOnce};
-  std::unordered_map<std::string, std::vector<Waiter*>> under_way_;  // by tenant and source
+  SingleFlight<Result<std::string>> under_way_;  // by tenant and source
 };
 
 }  // namespace mayfly

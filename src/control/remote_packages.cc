@@ -14,17 +14,8 @@ Task<Status> RemotePackages::reach() {
 
 Task<Status> RemotePackages::secure(std::string package) {
   if (known(package)) co_return Ok{};
-  auto [at, first] = sending_.try_emplace(package);
-  if (!first) {
-    OneShot<Status> mine;
-    at->second.push_back(&mine);
-    co_return co_await mine.wait();
-  }
-  const Status sent = co_await send(package);
-  if (sent.ok()) note(package);
-  const auto node = sending_.extract(package);
-  for (OneShot<Status>* w : node.mapped()) w->set(sent);
-  co_return sent;
+  auto work = [this, &package] { return send(package); };
+  co_return co_await sending_.run(package, work);
 }
 
 Task<Status> RemotePackages::send(const std::string& package) {
@@ -41,22 +32,13 @@ Task<Status> RemotePackages::send(const std::string& package) {
   auto sent = co_await pool_.run(put);
   if (!sent.ok()) co_return sent.error();
   if (*sent) log_moved("package_stored", package, bytes, since, nullptr);
+  note(package);
   co_return Ok{};
 }
 
 Task<Status> RemotePackages::fetch(std::string package) {
-  auto [at, first] = coming_.try_emplace(package);
-  if (!first) {
-    OneShot<Status> mine;
-    at->second.push_back(&mine);
-    co_return co_await mine.wait();
-  }
-  const Status come = co_await bring(package);
-  if (come.ok()) note(package);
-  if (!come.ok() && come.error().code == Code::kNotFound) forget(package);
-  const auto node = coming_.extract(package);
-  for (OneShot<Status>* w : node.mapped()) w->set(come);
-  co_return come;
+  auto work = [this, &package] { return bring(package); };
+  co_return co_await coming_.run(package, work);
 }
 
 Task<Status> RemotePackages::bring(const std::string& package) {
@@ -73,12 +55,20 @@ Task<Status> RemotePackages::bring(const std::string& package) {
     if (!finished.ok()) return std::move(finished.error());
     return Ok{};
   };
-  if (auto st = co_await pool_.run(get); !st.ok()) co_return st.error();
+  if (auto st = co_await pool_.run(get); !st.ok()) {
+    if (st.error().code == Code::kNotFound) forget(package);
+    co_return st.error();
+  }
+  note(package);
   log_moved("package_fetched", package, got.bytes, since, &got);
   const std::uint64_t took = std::max<std::uint64_t>(1, now_ns() - since);
   const auto rate = static_cast<std::uint64_t>(static_cast<double>(got.bytes) * 1e9 / static_cast<double>(took));
   bytes_per_s_ = std::max<std::uint64_t>(1, (bytes_per_s_ * 3 + rate) / 4);
   co_return Ok{};
+}
+
+std::uint64_t RemotePackages::fetch_ns(std::uint64_t bytes) const {
+  return static_cast<std::uint64_t>(static_cast<double>(bytes) / static_cast<double>(bytes_per_s_) * 1e9);
 }
 
 Task<Result<std::uint64_t>> RemotePackages::length(std::string package) {

@@ -4,12 +4,10 @@
 #pragma once
 #include <cstdint>
 #include <string>
-#include <unordered_map>
 #include <unordered_set>
-#include <vector>
 
 #include "async/async.h"
-#include "async/one_shot.h"
+#include "async/single_flight.h"
 #include "fetch/bucket.h"
 #include "observe/log.h"
 #include "store/packages.h"
@@ -35,11 +33,10 @@ class RemotePackages {
   void note(const std::string& package) { known_.insert(package); }
   void forget(const std::string& package) { known_.erase(package); }
   std::string shown(std::string_view package = {}) const { return bucket_.shown(package); }
-  // How fast packages have come, bytes a second; a guess until one has.
-  std::uint64_t bytes_per_s() const { return bytes_per_s_; }
+  // How long so many bytes would take to come, as others have; a guess until one has.
+  std::uint64_t fetch_ns(std::uint64_t bytes) const;
 
  private:
-  using Waiters = std::unordered_map<std::string, std::vector<OneShot<Status>*>>;
   Task<Status> send(const std::string& package);
   Task<Status> bring(const std::string& package);
   void log_moved(std::string_view event, const std::string& package, std::uint64_t bytes, std::uint64_t since_ns,
@@ -50,7 +47,7 @@ class RemotePackages {
   std::uint64_t max_bytes_;
   Log& log_;
   BlockingPool pool_{kAtOnce};
-  Waiters sending_, coming_;  // by package
+  SingleFlight<Status> sending_, coming_;  // by package
   std::unordered_set<std::string> known_;
   std::uint64_t bytes_per_s_ = 100'000'000;
 };

@@ -17,17 +17,11 @@ Error unavailable(const std::string& package, const Error& cause) {
 
 Task<Result<Supplied>> Supplies::supply(VersionPtr version) {
   const std::string package = version->package;
-  auto [at, first] = under_way_.try_emplace(package);
-  if (!first) {
-    Waiter mine;
-    at->second.push_back(&mine);
-    co_return co_await mine.wait();
-  }
-  auto got = co_await bring(std::move(version));
-  auto node = under_way_.extract(package);
-  for (Waiter* w : node.mapped()) w->set(got);
+  const bool first = !under_way_.contains(package);
+  auto work = [this, &version] { return bring(version); };
+  auto got = co_await under_way_.run(package, work);
   // Its last version may have gone meanwhile. Who waited starts first.
-  asio::co_spawn(executor_, collect(&artefacts_, package), asio::detached);
+  if (first) asio::co_spawn(executor_, collect(&artefacts_, package), asio::detached);
   co_return got;
 }
 

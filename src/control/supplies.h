@@ -4,11 +4,10 @@
 #pragma once
 #include <deque>
 #include <string>
-#include <unordered_map>
-#include <vector>
 
 #include "async/async.h"
 #include "async/one_shot.h"
+#include "async/single_flight.h"
 #include "control/artefacts.h"
 #include "node/supply.h"
 
@@ -19,10 +18,8 @@ class Supplies final : public ArtefactSupply {
   static constexpr std::size_t kAtOnce = 2;  // each has a compile job of two CPUs
   Supplies(Executor ex, Artefacts& artefacts) : executor_(ex), artefacts_(artefacts) {}
   Task<Result<Supplied>> supply(VersionPtr version) override;
-  std::size_t under_way() const { return under_way_.size(); }
 
  private:
-  using Waiter = OneShot<Result<Supplied>>;
   Task<Result<Supplied>> bring(VersionPtr version);
   static Task<void> collect(Artefacts* artefacts, std::string package);
   Task<void> begin();
@@ -30,7 +27,7 @@ class Supplies final : public ArtefactSupply {
 
   Executor executor_;
   Artefacts& artefacts_;
-  std::unordered_map<std::string, std::vector<Waiter*>> under_way_;  // by package
+  SingleFlight<Result<Supplied>> under_way_;  // by package
   std::size_t running_ = 0;
   std::deque<OneShot<Ok>*> queue_;  // tasks that wait for their turn
 };

@@ -115,13 +115,11 @@ struct Whereabouts {
 };
 
 Whereabouts where(const Version& v, const Artefacts& artefacts, const RemotePackages* remote) {
-  constexpr std::uint64_t kUnmeasuredBuildNs = 1'000'000'000;
   const ArtefactFile known = v.artefact ? *v.artefact : ArtefactFile();
   const bool artefact = artefact_there(v), package = artefacts.package_here(v.package);
   Whereabouts w;
-  if (!artefact) w.again_ns += known.build_ns != 0 ? known.build_ns : kUnmeasuredBuildNs;
-  if (!artefact && !package && remote != nullptr)
-    w.again_ns += known.bytes * 1000 / std::max<std::uint64_t>(1, remote->bytes_per_s() / 1'000'000);
+  if (!artefact) w.again_ns += expected_build_ns(known.build_ns);
+  if (!artefact && !package && remote != nullptr) w.again_ns += remote->fetch_ns(known.bytes);
   Json a = {{"here", artefact}, {"bytes", known.bytes}, {"build_ms", known.build_ns / 1'000'000}};
   if (!artefact && !known.dropped.empty()) a["dropped"] = known.dropped;
   Json p = {{"here", package}, {"digest", v.package}};

@@ -212,12 +212,7 @@ void Instance::wait_awake() {
   if (phase_ != InstancePhase::kReady || running_.empty() || !hand_over_.wait_awake(owner_.work_ns())) return;
   Ring& ring = arena_.header().completed;
   ring.sleeping.store(0, std::memory_order_relaxed);
-  const std::uint64_t until = now_ns() + policy::HandOver::kAwakeNs;
-  bool there = false;
-  do {
-    for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
-    there = !ring_empty(ring);
-  } while (!there && now_ns() < until);
+  const bool there = ring_wait_awake(ring, policy::HandOver::kAwakeNs);
   hand_over_.waited(there);
   if (there || !ring_prepare_sleep(ring)) drain();
 }

@@ -144,10 +144,8 @@ bool Node::make_room(const VersionRecord& record, bool evict) {
   const auto chosen = policy::choose_evictions(c.residents, c.shared_bytes, wanted - memory_budget_);
   for (const std::size_t i : chosen) {
     if (i >= c.instances.size()) {
-      VersionRecord& r = *c.cached[i - c.instances.size()];
-      for (auto& [version, other] : records_) {
-        if (version->artefact_path == r.version->artefact_path) other->artefact_cached = false;
-      }
+      const VersionRecord& r = *c.cached[i - c.instances.size()];
+      forget_artefact(r.version->artefact_path);
       drop_from_cache(r.version->artefact_path);
       continue;
     }

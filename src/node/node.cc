@@ -1,7 +1,5 @@
 #include "node/node.h"
 
-#include <sched.h>
-
 #include <algorithm>
 
 namespace mayfly {
@@ -73,12 +71,6 @@ Status Node::admit(const VersionPtr& version, const Ask& ask, std::uint64_t now)
 
 void Node::settle(const Version& version, std::uint64_t flow, std::uint64_t charged_ns, std::uint64_t actual_ns) {
   if (auto it = pools_.find(&version); it != pools_.end()) it->second->settle(flow, charged_ns, actual_ns);
-}
-
-bool Node::several_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1;
 }
 
 void Node::expect(const VersionPtr& version) {

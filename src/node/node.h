@@ -5,6 +5,7 @@
 #include <memory>
 #include <unordered_map>
 
+#include "base/processors.h"
 #include "node/pool.h"
 
 namespace mayfly {
@@ -65,13 +66,12 @@ class Node final : public PoolHost {
     double use = 0;
   };
   std::unordered_map<std::string, ArtefactUse> artefact_uses(std::uint64_t horizon_ns) const;
-  // The file was removed: none of it is in the page cache any more.
+  // None of the file is in the page cache any more.
   void forget_artefact(std::string_view path);
   void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
                 std::string_view detail) override;
 
  private:
-  static bool several_processors();
   struct Candidates;
   Pool& pool(const VersionPtr& version);
   VersionRecord& record_of(const VersionPtr& version);

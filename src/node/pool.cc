@@ -238,7 +238,7 @@ void Pool::keep() {
 
 // Each request comes here with its head: the first instance that is awake will answer it.
 void Pool::expect() {
-  if (!queue_.empty()) return;
+  if (!queue_.empty() || host_.hand_over().under_way() > 0) return;  // under load there is nobody to look for
   if (Instance* i = find_place(true)) i->expect();
 }
 

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 
@@ -104,6 +105,16 @@ bool ring_prepare_sleep(Ring& r) {
   r.sleeping.store(1, std::memory_order_seq_cst);
   if (r.tail.load(std::memory_order_seq_cst) == r.head.load(std::memory_order_relaxed)) return true;
   r.sleeping.store(0, std::memory_order_relaxed);
+  return false;
+}
+
+bool ring_wait_awake(const Ring& r, std::uint64_t ns) {
+  using Clock = std::chrono::steady_clock;
+  const auto until = Clock::now() + std::chrono::nanoseconds(ns);
+  do {
+    for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
+    if (r.tail.load(std::memory_order_acquire) != r.head.load(std::memory_order_relaxed)) return true;
+  } while (Clock::now() < until);
   return false;
 }
 

@@ -184,10 +184,8 @@ inline constexpr std::uint32_t kBrokenRing = 0xFFFFFFFF;
 std::optional<std::uint32_t> ring_pop(Ring& r);
 // Consumer side, before blocking: true if it may block (flag set and still empty).
 bool ring_prepare_sleep(Ring& r);
-// Consumer side.
-inline bool ring_empty(const Ring& r) {
-  return r.tail.load(std::memory_order_acquire) == r.head.load(std::memory_order_relaxed);
-}
+// Consumer side: waits awake until something is in the ring, for so long at most; false if nothing came.
+bool ring_wait_awake(const Ring& r, std::uint64_t ns);
 
 // What the instance's eventfd is written with: there is something in its ring, or there will be in a moment. Small, for
 // a sum past 2^64 would block the server, and whether it is ever read is up to the instance.

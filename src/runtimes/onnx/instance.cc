@@ -1,6 +1,5 @@
 // The life of an instance: map, load, then serve the arena until SIGKILL. One thread, the
 // runtime's own and that of a change of tier apart.
-#include <sched.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <exception>
 
 #include "base/fd.h"
+#include "base/processors.h"
 #include "runtimes/onnx/loaded_model.h"
 #include "runtimes/onnx/ort_api.h"
 #include "runtimes/onnx/prefault.h"
@@ -32,12 +32,6 @@ std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-bool several_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1;
-}
-
 void wake(int fd) {
   const std::uint64_t one = 1;
   while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
@@ -45,20 +39,15 @@ void wake(int fd) {
 }
 
 std::optional<std::uint32_t> pop_awake(Ring& ring, std::uint64_t spin_ns) {
-  auto slot = ring_pop(ring);
-  if (slot || spin_ns == 0) return slot;
-  const std::uint64_t end = now_ns() + spin_ns;
-  do {
-    for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
-    slot = ring_pop(ring);
-  } while (!slot && now_ns() < end);
-  return slot;
+  const auto slot = ring_pop(ring);
+  if (slot || spin_ns == 0 || !ring_wait_awake(ring, spin_ns)) return slot;
+  return ring_pop(ring);
 }
 
 // Returns only if the server broke the arena's contract, or the wake descriptor failed.
 int serve_ring(const InstanceArgs& args, std::unique_ptr<LoadedModel>& model, TierUp& tier) {
   ArenaHeader& header = args.arena.header();
-  const std::uint64_t usual = several_cpus() ? kSpinNs : 0;
+  const std::uint64_t usual = several_processors() ? kSpinNs : 0;
   std::uint64_t spin = usual;
   for (;;) {
     const auto slot = pop_awake(header.submitted, std::exchange(spin, usual));

@@ -117,10 +117,14 @@ Result<HttpUrl> Bucket::url(std::string_view digest, std::string_view query) con
   return parse_http_url(fmt::format("{}?{}", url->url, query));
 }
 
-Result<HttpAnswer> Bucket::ask(const HttpRequest& request) const {
-  HttpRequest rq = request;
+Result<HttpAnswer> Bucket::ask(std::string_view what, std::string_view digest, Result<HttpUrl> at,
+                               HttpRequest rq) const {
+  if (!at.ok()) return std::move(at.error());
+  rq.url = std::move(*at);
   rq.sign = &fetcher_.s3();
-  return fetcher_.transport().exchange(rq, kMaxAnswerBytes);
+  auto answer = fetcher_.transport().exchange(rq, kMaxAnswerBytes);
+  if (!answer.ok()) return unavailable(what, digest, answer.error());
+  return answer;
 }
 
 Error Bucket::unavailable(std::string_view what, std::string_view digest, const Error& cause) const {
@@ -137,25 +141,19 @@ Error Bucket::refused(std::string_view what, std::string_view digest, const Http
 }
 
 Status Bucket::reach() const {
-  auto at = fetcher_.s3_url(bucket_, "");
-  if (!at.ok()) return std::move(at.error());
   HttpRequest rq;
   rq.method = "HEAD";
-  rq.url = std::move(*at);
-  auto answer = ask(rq);
-  if (!answer.ok()) return unavailable("reach", "", answer.error());
+  auto answer = ask("reach", "", fetcher_.s3_url(bucket_, ""), rq);
+  if (!answer.ok()) return std::move(answer.error());
   if (answer->status / 100 != 2) return refused("reach", "", *answer);
   return Ok{};
 }
 
 Result<std::uint64_t> Bucket::length(std::string_view digest) const {
-  auto at = url(digest);
-  if (!at.ok()) return std::move(at.error());
   HttpRequest rq;
   rq.method = "HEAD";
-  rq.url = std::move(*at);
-  auto answer = ask(rq);
-  if (!answer.ok()) return unavailable("look for", digest, answer.error());
+  auto answer = ask("look for", digest, url(digest), rq);
+  if (!answer.ok()) return std::move(answer.error());
   if (answer->status == 404)
     return make_error(Code::kNotFound, "package_not_found", "there is no package {}; upload it again", digest);
   if (answer->status / 100 != 2) return refused("look for", digest, *answer);
@@ -187,28 +185,22 @@ Result<bool> Bucket::put(const std::string& digest, int fd, std::uint64_t bytes)
 }
 
 Status Bucket::put_whole(const std::string& digest, int fd, std::uint64_t bytes) const {
-  auto at = url(digest);
-  if (!at.ok()) return std::move(at.error());
   HttpRequest rq;
   rq.method = "PUT";
-  rq.url = std::move(*at);
   rq.headers = {"x-amz-content-sha256: " + digest, "Content-Type: application/octet-stream"};
   rq.body_fd = fd;
   rq.body_bytes = bytes;
-  auto answer = ask(rq);
-  if (!answer.ok()) return unavailable("write", digest, answer.error());
+  auto answer = ask("write", digest, url(digest), rq);
+  if (!answer.ok()) return std::move(answer.error());
   if (answer->status / 100 != 2) return refused("write", digest, *answer);
   return Ok{};
 }
 
 Result<std::string> Bucket::begin_parts(std::string_view digest) const {
-  auto at = url(digest, "uploads=");
-  if (!at.ok()) return std::move(at.error());
   HttpRequest rq;
   rq.method = "POST";
-  rq.url = std::move(*at);
-  auto answer = ask(rq);
-  if (!answer.ok()) return unavailable("write", digest, answer.error());
+  auto answer = ask("write", digest, url(digest, "uploads="), rq);
+  if (!answer.ok()) return std::move(answer.error());
   std::string id = answer->status == 200 ? element(answer->body, "UploadId") : std::string();
   if (id.empty() || id.size() > kMaxUploadId) return refused("write", digest, *answer);
   return id;
@@ -216,17 +208,15 @@ Result<std::string> Bucket::begin_parts(std::string_view digest) const {
 
 Result<std::string> Bucket::send_part(std::string_view digest, int fd, std::string_view upload, const Parts& parts,
                                       std::size_t i) const {
-  auto at = url(digest, fmt::format("partNumber={}&uploadId={}", i + 1, encode_value(upload)));
-  if (!at.ok()) return std::move(at.error());
   HttpRequest rq;
   rq.method = "PUT";
-  rq.url = std::move(*at);
   rq.headers = {"x-amz-content-sha256: " + parts.hashes[i]};
   rq.body_fd = fd;
   rq.body_from = parts.from(i);
   rq.body_bytes = parts.length(i);
-  auto answer = ask(rq);
-  if (!answer.ok()) return unavailable("write", digest, answer.error());
+  auto answer =
+      ask("write", digest, url(digest, fmt::format("partNumber={}&uploadId={}", i + 1, encode_value(upload))), rq);
+  if (!answer.ok()) return std::move(answer.error());
   const std::string_view etag = header(answer->headers, "etag");
   if (answer->status / 100 != 2 || etag.empty() || etag.size() > kMaxEtag) return refused("write", digest, *answer);
   return std::string(etag);
@@ -261,18 +251,15 @@ Status Bucket::send_parts(std::string_view digest, int fd, std::string_view uplo
 }
 
 Status Bucket::complete_parts(std::string_view digest, std::string_view upload, const Parts& parts) const {
-  auto at = url(digest, fmt::format("uploadId={}", encode_value(upload)));
-  if (!at.ok()) return std::move(at.error());
   std::string list = "<CompleteMultipartUpload>";
   for (std::size_t i = 0; i < parts.etags.size(); ++i)
     list += fmt::format("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>", i + 1, xml_text(parts.etags[i]));
   list += "</CompleteMultipartUpload>";
   HttpRequest rq;
   rq.method = "POST";
-  rq.url = std::move(*at);
   rq.text = list;
-  auto answer = ask(rq);
-  if (!answer.ok()) return unavailable("write", digest, answer.error());
+  auto answer = ask("write", digest, url(digest, fmt::format("uploadId={}", encode_value(upload))), rq);
+  if (!answer.ok()) return std::move(answer.error());
   // S3 may begin with 200 and say in the body that it failed.
   if (answer->status != 200 || answer->body.find("<Error>") != std::string::npos)
     return refused("write", digest, *answer);
@@ -292,12 +279,9 @@ Status Bucket::put_parts(const std::string& digest, int fd, std::uint64_t bytes)
   if (sent.ok()) sent = complete_parts(digest, *upload, parts);
   if (sent.ok()) return sent;
   // Parts that are nobody's cost money: given up as far as that can be told to the store.
-  if (auto at = url(digest, fmt::format("uploadId={}", encode_value(*upload))); at.ok()) {
-    HttpRequest rq;
-    rq.method = "DELETE";
-    rq.url = std::move(*at);
-    static_cast<void>(ask(rq).ok());
-  }
+  HttpRequest rq;
+  rq.method = "DELETE";
+  static_cast<void>(ask("give up", digest, url(digest, fmt::format("uploadId={}", encode_value(*upload))), rq).ok());
   return sent;
 }
 

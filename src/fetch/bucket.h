@@ -51,7 +51,8 @@ class Bucket {
   Bucket(const Fetcher& fetcher, std::string bucket, std::string prefix)
       : fetcher_(fetcher), bucket_(std::move(bucket)), prefix_(std::move(prefix)) {}
   Result<HttpUrl> url(std::string_view digest, std::string_view query = {}) const;
-  Result<HttpAnswer> ask(const HttpRequest& request) const;
+  // The answer to a signed request about the package, of any status; `what`, as in "cannot write", for an error.
+  Result<HttpAnswer> ask(std::string_view what, std::string_view digest, Result<HttpUrl> at, HttpRequest request) const;
   Error refused(std::string_view what, std::string_view digest, const HttpAnswer& answer) const;
   Error unavailable(std::string_view what, std::string_view digest, const Error& cause) const;
   Status put_whole(const std::string& digest, int fd, std::uint64_t bytes) const;

@@ -1,14 +1,13 @@
 #include "control/artefacts.h"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <future>
 
+#include "control/artefacts_fixture.h"
 #include "crypto/hash.h"
-#include "store/test_folder.h"
 
 namespace mayfly {
 namespace {
@@ -16,33 +15,13 @@ namespace {
 constexpr std::uint64_t kQuota = 100;
 constexpr int kThreads = 2;
 
-class ArtefactsTest : public ::testing::Test {
+class ArtefactsTest : public ArtefactsFixture {
  protected:
-  void SetUp() override {
-    int pair[2];
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-    far_end_.reset(pair[1]);
-    launcher_ = std::make_unique<LauncherClient>(io_.get_executor(), Fd(pair[0]), [](std::string) {});
-    std::filesystem::create_directories(folder_.path() + "/artefacts");
-    store_ = *open_sqlite_store(folder_.path());
-    packages_ = *open_package_store(folder_.path() + "/packages");
-    ControlOptions options;
-    options.data_dir = folder_.path();
-    options.tenant_quota_bytes = kQuota;
-    artefacts_ = std::make_unique<Artefacts>(options, *store_, *packages_, blocking_, *launcher_);
-  }
-  void run() {
-    io_.restart();
-    io_.run();
-  }
-  void spawn(Task<void> task) { asio::co_spawn(io_, std::move(task), asio::detached); }
+  ArtefactsTest() : ArtefactsFixture(kQuota, kThreads) {}
   std::unique_ptr<PackageStore::Upload> begin(std::string_view content) {
     auto upload = packages_->begin(kQuota);
     EXPECT_TRUE((*upload)->write(content).ok());
     return *std::move(upload);
-  }
-  static Task<void> accept(Artefacts* a, PackageStore::Upload* upload, Result<std::string>* out) {
-    *out = co_await a->accept(*upload, "default");
   }
   static Task<void> collect(Artefacts* a, std::vector<std::string> packages) {
     co_await a->collect(std::move(packages));
@@ -74,16 +53,6 @@ class ArtefactsTest : public ::testing::Test {
   void add_version(const std::string& package) {
     ASSERT_TRUE(store_->add_version(VersionRow{"default", "iris", 0, package, "{}", "{}", 1}).ok());
   }
-  std::uint64_t charged() { return *store_->package_bytes_of("default"); }
-
-  TestFolder folder_;
-  asio::io_context io_;
-  Fd far_end_;
-  BlockingPool blocking_{kThreads};
-  std::unique_ptr<LauncherClient> launcher_;
-  std::unique_ptr<Store> store_;
-  std::unique_ptr<PackageStore> packages_;
-  std::unique_ptr<Artefacts> artefacts_;
 };
 
 TEST_F(ArtefactsTest, UploadsAtTheSameTimeStayWithinTheQuota) {

@@ -1,18 +1,14 @@
 #include "control/disk_quota.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <random>
 
+#include "control/artefacts_fixture.h"
 #include "crypto/hash.h"
-#include "fetch/test_server.h"
-#include "store/test_folder.h"
 
 namespace mayfly {
 namespace {
@@ -22,19 +18,10 @@ class Ignored final : public NodeObserver {
   void on_instance_event(const Version&, std::uint64_t, std::string_view, std::string_view) override {}
 };
 
-class DiskQuotaTest : public ::testing::Test {
+class DiskQuotaTest : public BucketFixture {
  protected:
   void SetUp() override {
-    Transport::global_init();
-    int pair[2];
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-    far_end_.reset(pair[1]);
-    launcher_ = std::make_unique<LauncherClient>(io_.get_executor(), Fd(pair[0]), [](std::string) {});
-    std::filesystem::create_directories(folder_.path() + "/artefacts");
-    store_ = *open_sqlite_store(folder_.path());
-    packages_ = *open_package_store(folder_.path() + "/packages");
-    options_.data_dir = folder_.path();
-    artefacts_ = std::make_unique<Artefacts>(options_, *store_, *packages_, blocking_, *launcher_);
+    BucketFixture::SetUp();
     node_ = std::make_unique<Node>(io_.get_executor(), *launcher_, ignored_, 1ULL << 40);
   }
   void limit(std::uint64_t quota) {
@@ -45,16 +32,10 @@ class DiskQuotaTest : public ::testing::Test {
   }
   // A bucket in which nothing is, unless `holds` says how long every package is.
   void with_bucket(std::optional<std::uint64_t> holds = {}) {
-    server_ = std::make_unique<TestServer>([holds](const std::string&, int) {
+    serve([holds](const std::string&, int) {
       return Reply{holds ? fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", *holds)
                          : "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"};
     });
-    FetchOptions o;
-    o.s3_endpoint = server_->url("");
-    fetcher_ = *Fetcher::create(std::move(o));
-    bucket_ = *Bucket::create(*fetcher_, "s3://models");
-    remote_ = std::make_unique<RemotePackages>(*bucket_, *packages_, 1 << 20, log_);
-    artefacts_->set_remote(*remote_);
   }
   // A package of a version, its artefact, and what that took to build.
   std::string model(char name, std::size_t package_bytes, std::size_t artefact_bytes, std::uint64_t build_ms) {
@@ -74,8 +55,7 @@ class DiskQuotaTest : public ::testing::Test {
   Status make_room(std::uint64_t need, std::uint64_t expected = 0) {
     Status out = Ok{};
     asio::co_spawn(io_, ask(disk_.get(), need, expected, &out), asio::detached);
-    io_.restart();
-    io_.run();
+    run();
     return out;
   }
   static Task<void> pin(Artefacts* a, std::string package, std::optional<Artefacts::Hold>* out) {
@@ -84,27 +64,11 @@ class DiskQuotaTest : public ::testing::Test {
   std::optional<Artefacts::Hold> hold(const std::string& package) {
     std::optional<Artefacts::Hold> out;
     asio::co_spawn(io_, pin(artefacts_.get(), package, &out), asio::detached);
-    io_.restart();
-    io_.run();
+    run();
     return out;
   }
 
-  TestFolder folder_;
-  asio::io_context io_;
-  Fd far_end_;
-  Fd null_{::open("/dev/null", O_WRONLY | O_CLOEXEC)};
-  Log log_{null_.get()};
   Ignored ignored_;
-  ControlOptions options_;
-  BlockingPool blocking_{1};
-  std::unique_ptr<LauncherClient> launcher_;
-  std::unique_ptr<Store> store_;
-  std::unique_ptr<PackageStore> packages_;
-  std::unique_ptr<TestServer> server_;
-  std::unique_ptr<Fetcher> fetcher_;
-  std::unique_ptr<Bucket> bucket_;
-  std::unique_ptr<RemotePackages> remote_;
-  std::unique_ptr<Artefacts> artefacts_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<DiskQuota> disk_;
 };

@@ -1,36 +1,20 @@
 #include "control/fetches.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include <condition_variable>
-#include <filesystem>
 
+#include "control/artefacts_fixture.h"
 #include "crypto/hash.h"
-#include "fetch/test_server.h"
-#include "store/test_folder.h"
 
 namespace mayfly {
 namespace {
 
 const std::string kContent(5'000, 'm');
 
-class FetchesTest : public ::testing::Test {
+class FetchesTest : public ArtefactsFixture {
  protected:
-  void SetUp() override {
-    Transport::global_init();
-    int pair[2];
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-    far_end_.reset(pair[1]);
-    launcher_ = std::make_unique<LauncherClient>(io_.get_executor(), Fd(pair[0]), [](std::string) {});
-    std::filesystem::create_directories(folder_.path() + "/artefacts");
-    store_ = *open_sqlite_store(folder_.path());
-    packages_ = *open_package_store(folder_.path() + "/packages");
-    options_.data_dir = folder_.path();
-    options_.tenant_quota_bytes = 20'000;
-    artefacts_ = std::make_unique<Artefacts>(options_, *store_, *packages_, blocking_, *launcher_);
-  }
+  FetchesTest() : ArtefactsFixture(20'000) {}
   // Every request waits for this gate.
   Reply honest_behind_gate(const std::string& head) {
     std::unique_lock lock(mutex_);
@@ -55,17 +39,6 @@ class FetchesTest : public ::testing::Test {
     asio::co_spawn(io_, get(fetches_.get(), std::move(tenant), std::move(source), out), asio::detached);
   }
 
-  TestFolder folder_;
-  asio::io_context io_;
-  BlockingPool blocking_{1};
-  Fd null_{::open("/dev/null", O_WRONLY | O_CLOEXEC)};
-  Log log_{null_.get()};
-  Fd far_end_;
-  std::unique_ptr<LauncherClient> launcher_;
-  std::unique_ptr<Store> store_;
-  std::unique_ptr<PackageStore> packages_;
-  ControlOptions options_;
-  std::unique_ptr<Artefacts> artefacts_;
   std::unique_ptr<Fetcher> fetcher_;
   std::unique_ptr<Fetches> fetches_;
   std::mutex mutex_;

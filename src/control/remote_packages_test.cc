@@ -1,18 +1,13 @@
 // Packages that a bucket keeps: what is acknowledged, what is fetched, and what a store that fails leaves behind.
 #include "control/remote_packages.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 
 #include <condition_variable>
-#include <filesystem>
 #include <mutex>
 
-#include "control/artefacts.h"
+#include "control/artefacts_fixture.h"
 #include "crypto/hash.h"
-#include "fetch/test_server.h"
-#include "store/test_folder.h"
 
 namespace mayfly {
 namespace {
@@ -21,37 +16,8 @@ const std::string kNone = "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
 const std::string kOk = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const std::string kRefused = "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n";
 
-class RemotePackagesTest : public ::testing::Test {
+class RemotePackagesTest : public BucketFixture {
  protected:
-  void SetUp() override {
-    Transport::global_init();
-    int pair[2];
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-    far_end_.reset(pair[1]);
-    launcher_ = std::make_unique<LauncherClient>(io_.get_executor(), Fd(pair[0]), [](std::string) {});
-    std::filesystem::create_directories(folder_.path() + "/artefacts");
-    store_ = *open_sqlite_store(folder_.path());
-    packages_ = *open_package_store(folder_.path() + "/packages");
-    ControlOptions options;
-    options.data_dir = folder_.path();
-    artefacts_ = std::make_unique<Artefacts>(options, *store_, *packages_, blocking_, *launcher_);
-  }
-  void serve(TestServer::Script script) {
-    server_ = std::make_unique<TestServer>(std::move(script));
-    FetchOptions o;
-    o.s3_endpoint = server_->url("");
-    fetcher_ = *Fetcher::create(std::move(o));
-    bucket_ = *Bucket::create(*fetcher_, "s3://models");
-    remote_ = std::make_unique<RemotePackages>(*bucket_, *packages_, 1 << 20, log_);
-    artefacts_->set_remote(*remote_);
-  }
-  void run() {
-    io_.restart();
-    io_.run();
-  }
-  static Task<void> accept(Artefacts* a, PackageStore::Upload* upload, Result<std::string>* out) {
-    *out = co_await a->accept(*upload, "default");
-  }
   static Task<void> fetch(RemotePackages* r, std::string package, Status* out) {
     *out = co_await r->fetch(std::move(package));
   }
@@ -72,22 +38,6 @@ class RemotePackagesTest : public ::testing::Test {
     run();
     return out;
   }
-  std::uint64_t charged() { return *store_->package_bytes_of("default"); }
-
-  TestFolder folder_;
-  asio::io_context io_;
-  Fd far_end_;
-  Fd null_{::open("/dev/null", O_WRONLY | O_CLOEXEC)};
-  Log log_{null_.get()};
-  BlockingPool blocking_{1};
-  std::unique_ptr<LauncherClient> launcher_;
-  std::unique_ptr<Store> store_;
-  std::unique_ptr<PackageStore> packages_;
-  std::unique_ptr<TestServer> server_;
-  std::unique_ptr<Fetcher> fetcher_;
-  std::unique_ptr<Bucket> bucket_;
-  std::unique_ptr<RemotePackages> remote_;
-  std::unique_ptr<Artefacts> artefacts_;
 };
 
 TEST_F(RemotePackagesTest, AnUploadIsAcknowledgedWhenTheBucketHasIt) {

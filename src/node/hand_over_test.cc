@@ -5,15 +5,7 @@
 namespace mayfly {
 namespace {
 
-class HandOverTest : public NodeTest {
- protected:
-  std::string answer(const VersionPtr& v, std::vector<float> x) {
-    Answer a;
-    ask(v, std::move(x), a);
-    until([&] { return a.done(); });
-    return a.text;
-  }
-};
+class HandOverTest : public NodeTest {};
 
 TEST_F(HandOverTest, RequestsThatWereExpectedAreAnswered) {
   const auto v = version();

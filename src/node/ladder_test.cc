@@ -24,12 +24,6 @@ class LadderTest : public NodeTest {
                                           [phase](const auto& i) { return i->phase() == phase; }));
   }
   int parked(const VersionPtr& v) const { return instances(v, InstancePhase::kParked); }
-  std::string answer(const VersionPtr& v, std::vector<float> x) {
-    Answer a;
-    ask(v, std::move(x), a);
-    until([&] { return a.done(); });
-    return a.text;
-  }
 };
 
 TEST_F(LadderTest, AParkedInstanceIsMadeAheadAndAnswersWithoutAStart) {

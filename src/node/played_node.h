@@ -319,6 +319,12 @@ class NodeTest : public testing::Test {
     a.flow = flow;
     asio::co_spawn(io_, serve(v, std::move(x), a, &out), asio::detached);
   }
+  std::string answer(const VersionPtr& v, std::vector<float> x) {
+    Answer a;
+    ask(v, std::move(x), a);
+    until([&] { return a.done(); });
+    return a.text;
+  }
   // An instance that is ready, stands at the gate with one request, and has had nothing else.
   void occupy(const VersionPtr& v, Answer& out) {
     Answer first;

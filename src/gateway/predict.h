@@ -28,7 +28,7 @@ inline std::uint64_t share_of_run(const RequestContext& c, std::uint32_t rows_of
 // The node was too busy: nothing was done, and so the request does not count against the rate of its key.
 inline bool is_refusal(const Error& e) {
   return e.reason == "queue_full" || e.reason == "deadline_unreachable" || e.reason == "node_full" ||
-         e.reason == "package_unavailable";
+         e.reason == "sandbox_unavailable" || e.reason == "package_unavailable";
 }
 
 template <typename Fill, typename Print>

@@ -337,9 +337,6 @@ int Launcher::run() {
     return 2;
   }
   while (!stop_) {
-    pollfd fds[2] = {{options_.server_socket, POLLIN, 0}, {zygote_.get(), POLLIN, 0}};
-    const int ready = poll(fds, 2, short_of_blanks() ? 0 : -1);
-    if (ready == 0 && !make_blank().ok()) ++failures_;
     if (failures_ >= kMaxFailures && blanks_.empty() && making_ == 0) {
       for (const Pending& p : std::exchange(pending_, {}))
         refuse(p.request.id, "can't make a sandbox; `mayfly doctor` tells what this machine lacks");
@@ -351,6 +348,9 @@ int Launcher::run() {
   end_all();
   return 0;
 }
+    pollfd fds[2] = {{options_.server_socket, POLLIN, 0}, {zygote_.get(), POLLIN, 0}};
+    const int ready = poll(fds, 2, short_of_blanks() ? 0 : -1);
+    if (ready == 0 && !make_blank().ok()) ++failures_;
 
 }  // namespace
 

@@ -368,7 +368,7 @@ void Instance::on_ended(const LaunchEvent& event, bool refused) {
   done_.close();
   const bool ours = refused || event.text[0] != '\0' || end_kind_ == EndKind::kPlanned;
   fail_calls(ours ? kInstanceLost : kInstanceFailed, cause);
-  owner_.on_dead(*this, cause, end_kind_, was_ready);
+  owner_.on_dead(*this, cause, refused && end_kind_ == EndKind::kFailed ? EndKind::kRefused : end_kind_, was_ready);
 }
 
 std::uint64_t Instance::memory_bytes() const {

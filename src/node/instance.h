@@ -23,7 +23,8 @@
 
 namespace mayfly {
 
-enum class EndKind : std::uint8_t { kPlanned, kFailed };
+// kRefused: no sandbox could be made for it, which says nothing about its model.
+enum class EndKind : std::uint8_t { kPlanned, kFailed, kRefused };
 
 // Bytes of the input region that a request fills.
 std::uint64_t used_bytes(const SlotRequest& request);

@@ -106,6 +106,13 @@ Error Pool::too_late() const {
     return e;
   }
   return make_error(
+  if (!refused_.empty() && instances_.empty()) {
+    Error e = make_error(Code::kUnavailable, "sandbox_unavailable",
+                         "no sandbox could be made for an instance of {} within the deadline: {}; retry later",
+                         version_->display(), refused_);
+    e.retry_after_s = policy::retry_after_s(policy::start_backoff_ns(failures_));
+    return e;
+  }
       Code::kDeadlineExceeded, "deadline_exceeded", "no instance of {} was free within the deadline{}",
       version_->display(),
       supplying_ ? ": its artefact is still being fetched or rebuilt; retry later, or raise timeout" : "");
@@ -373,6 +380,7 @@ void Pool::on_tier(Instance& instance) {
 
 void Pool::on_resumed(std::uint64_t ns) { record_.measures.resume.observe(ns); }
 
+  refused_.clear();
 // The signature said that rows can be joined, and the deploy tried it; still this model's outputs are not row by row.
 void Pool::on_batching_failed(Instance& instance) {
   if (!std::exchange(batching_off_, true))
@@ -389,18 +397,21 @@ void Pool::on_slot_free(Instance& instance) {
 }
 
 // An instance that had answered something is replaced at once; one that had not counts as a failed start, however far
-// it came.
+// it came. After a few of those in a row those who wait are told; but where the host makes no sandbox they wait as long
+// as their time allows, for that passes.
 void Pool::on_dead(Instance& instance, const std::string& cause, EndKind kind, bool was_ready) {
   auto at = std::find_if(instances_.begin(), instances_.end(), [&](const auto& i) { return i.get() == &instance; });
   const auto keep = at != instances_.end() ? *at : nullptr;
   if (keep) instances_.erase(at);
   host_.on_event(record_, instance.id(), kind == EndKind::kPlanned ? "ended" : "failed", cause);
-  if (kind == EndKind::kFailed) {
+  if (kind == EndKind::kRefused) refused_ = cause;
+  if (kind != EndKind::kPlanned) {
+    woken_ = 0;
     ++record_.counters.deaths;
     if (!was_ready) ++record_.counters.start_failures;
     failures_ = instance.requests() > 0 ? 0 : failures_ + 1;
     backoff_until_ns_ = failures_ == 0 ? 0 : now_ns() + policy::start_backoff_ns(failures_);
-    if (!was_ready && failures_ >= kFailuresBeforeRefusing) {
+    if (kind == EndKind::kFailed && !was_ready && failures_ >= kFailuresBeforeRefusing) {
       fail_waiters(make_error(Code::kUnavailable, "instance_failed",
                               "{} instances of {} in a row did not start; the last one: {}", failures_,
                               version_->display(), cause));

@@ -148,6 +148,7 @@ class Pool final : public InstanceOwner {
   bool no_room_ = false;       // the latest start found the node's memory full
   std::uint32_t provisioned_ = 0;
   std::shared_ptr<Supplying> supplying_;  // null: no start waits for its artefact
+  std::string refused_;        // why the latest start got no sandbox; empty: it got one
   std::optional<Error> supply_error_;     // of the latest supply: who asks before the next try is told it
   std::uint64_t supplied_ns_ = 0;         // what the instances that are started now have waited for
   std::uint32_t woken_ = 0;               // instances that wake() asked for meanwhile

@@ -5,6 +5,7 @@ source "$(dirname "$0")/lib.sh"
 verb setup build
 version=$(version)
 library=$DEPS/onnxruntime/libonnxruntime.so.1.32.0
+zygote=$ROOT/build/release/src/runtimes/zygote/mayfly-zygote # inside the program
 stage=$ROOT/build/package
 dist=$ROOT/dist
 rm -rf "$stage"
@@ -30,7 +31,7 @@ build_deb() {
   install -m 0644 "${library%/*}/ThirdPartyNotices.txt" "$deb/usr/share/doc/mayfly/ThirdPartyNotices.txt"
   printf 'Mayfly is licensed under the Apache License 2.0 (/usr/share/common-licenses/Apache-2.0).\n%s\n' \
     'What it contains or needs of others is named in NOTICES.' >"$deb/usr/share/doc/mayfly/copyright"
-  needed=$(depends "$deb/usr/bin/mayfly" "$deb/usr/lib/mayfly/$(basename "$library")")
+  needed=$(depends "$deb/usr/bin/mayfly" "$zygote" "$deb/usr/lib/mayfly/$(basename "$library")")
   echo "$needed" >"$stage/depends"
   install -m 0755 deploy/deb/postinst deploy/deb/prerm deploy/deb/postrm "$deb/DEBIAN/"
   cat >"$deb/DEBIAN/control" <<CONTROL

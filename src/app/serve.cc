@@ -26,7 +26,7 @@
 #include "launcher/client.h"
 #include "launcher/launcher.h"
 #include "node/node.h"
-#include "runtimes/zygote/zygote.h"
+#include "runtimes/zygote/program/program.h"
 #include "sandbox/narrow.h"
 
 namespace mayfly {
@@ -117,13 +117,7 @@ Result<Fd> split_off_launcher(const std::string& library, bool require_isolation
   LauncherOptions o;
   o.server_socket = 3;
   o.require_isolation = require_isolation;
-  o.zygote_main = [library](int socket, bool require_all) {
-    ZygoteOptions z;
-    z.socket = socket;
-    z.runtime_library = library;
-    z.require_all = require_all;
-    return zygote_main(z);
-  };
+  o.exec_zygote = [library] { return exec_zygote(library); };
   _exit(launcher_main(o));
 }
 
@@ -271,6 +265,7 @@ Task<void> Server::wait_for_end() {
   gateway_->set_ready(false);
   const std::uint64_t until = now_ns() + options_.drain_ms * 1'000'000;
   if (http_) co_await http_->drain(to_time_point(until));
+  if (auto kept = co_await control_->keep_measures(); !kept.ok()) event("measures_lost", kept.error().message);
   co_await node_->close(until);
   event("stopped", "");
   launcher_.close();

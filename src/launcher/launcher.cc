@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -12,12 +11,14 @@
 
 #include <algorithm>
 #include <deque>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "launcher/protocol.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/networks.h"
 
 namespace mayfly {
 namespace {
@@ -35,7 +36,7 @@ constexpr std::uint32_t kStartingWeight = 1000, kSettledWeight = 100;
 // A sandbox from blank to end. request_id 0: a blank that waits for work and holds nothing of any tenant.
 struct Sandbox {
   Cgroup cgroup;
-  Fd pidfd, socket;
+  Fd network, pidfd, socket;
   std::int32_t pid = 0;
   std::uint64_t request_id = 0;
 };
@@ -93,6 +94,7 @@ class Launcher {
   const LauncherOptions& options_;
   CgroupHost host_;
   std::string parent_;
+  std::optional<EmptyNetworks> networks_;
   Fd zygote_;
   pid_t zygote_pid_ = -1;
   std::uint64_t next_blank_ = 1;
@@ -116,6 +118,9 @@ Status Launcher::set_up() {
                       fmt::join(host_.missing, ", "));
   }
   MAYFLY_TRY(prepare_cgroup_parent(host_, parent_));
+  auto networks = EmptyNetworks::create();
+  if (!networks.ok()) return networks.error();
+  networks_ = std::move(*networks);
   return start_zygote();
 }
 
@@ -129,10 +134,12 @@ Status Launcher::start_zygote() {
     syscall(SYS_close_range, 4, ~0U, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "mayfly-zygote");
-    // It needs no network, and otherwise a later zygote would hold the namespace of the latest blank. Where this fails
-    // no blank can be made either, and make_blank() tells.
-    static_cast<void>(unshare(CLONE_NEWNET));
-    _exit(options_.zygote_main(3, options_.require_isolation));
+    LaunchEvent failed;
+    failed.kind = LaunchEventKind::kRefused;
+    set_text(failed.text, options_.exec_zygote().message);
+    send_message(3, &failed, sizeof failed, {});
+    pause();  // the launcher reports it and ends
+    _exit(2);
   }
   close(pair[1]);
   zygote_.reset(pair[0]);
@@ -145,19 +152,18 @@ Status Launcher::make_blank() {
   auto group = Cgroup::create(host_, parent_, std::to_string(id));
   if (!group.ok()) return group.error();
   group->set_weight(kStartingWeight);
-  if (unshare(CLONE_NEWNET) != 0) return errno_error(errno, "make a network namespace");
-  const Fd netns(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
-  if (!netns.valid()) return errno_error(errno, "open a network namespace");
+  auto network = networks_->take();
+  if (!network.ok()) return network.error();
   BlankRequest rq;
   rq.id = id;
   rq.uid = options_.first_uid + next_uid_++ % 1'000'000;
   rq.require_all = options_.require_isolation ? 1 : 0;
   std::vector<int> fds = group->procs_fds();
   rq.cgroup_count = static_cast<std::uint32_t>(fds.size());
-  fds.push_back(netns.get());
+  fds.push_back(network->get());
   if (!send_message(zygote_.get(), &rq, sizeof rq, fds))
     return make_error(Code::kUnavailable, "zygote_gone", "the zygote has ended");
-  sandboxes_.emplace(id, Sandbox{std::move(*group), Fd(), Fd(), 0, 0});
+  sandboxes_.emplace(id, Sandbox{std::move(*group), std::move(*network), Fd(), Fd(), 0, 0});
   ++making_;
   return Ok{};
 }
@@ -309,6 +315,7 @@ void Launcher::on_zygote() {
     ++failures_;
     std::erase(blanks_, it->first);
   }
+  networks_->give_back(std::move(sandbox.network));
   sandboxes_.erase(it);
 }
 
@@ -341,6 +348,9 @@ int Launcher::run() {
       for (const Pending& p : std::exchange(pending_, {}))
         refuse(p.request.id, "can't make a sandbox; `mayfly doctor` tells what this machine lacks");
     }
+    pollfd fds[2] = {{options_.server_socket, POLLIN, 0}, {zygote_.get(), POLLIN, 0}};
+    const int ready = poll(fds, 2, short_of_blanks() ? 0 : -1);
+    if (ready == 0 && !make_blank().ok()) ++failures_;
     if (ready <= 0) continue;
     if (fds[1].revents != 0) on_zygote();
     if (fds[0].revents != 0) on_server();
@@ -348,9 +358,6 @@ int Launcher::run() {
   end_all();
   return 0;
 }
-    pollfd fds[2] = {{options_.server_socket, POLLIN, 0}, {zygote_.get(), POLLIN, 0}};
-    const int ready = poll(fds, 2, short_of_blanks() ? 0 : -1);
-    if (ready == 0 && !make_blank().ok()) ++failures_;
 
 }  // namespace
 

@@ -13,8 +13,7 @@ struct LauncherOptions {
   int server_socket = -1;
   bool require_isolation = true;         // false: go on where the host lacks a piece
   std::uint32_t first_uid = 0x70000000;  // sandboxes get ids from here, one million of them in turn
-  std::function<int(int socket, bool require_all)>
-      zygote_main;  // runs in the zygote's process, never returns to the loop
+  std::function<Error()> exec_zygote;    // in a process of its own: becomes the zygote, or tells why not
 };
 int launcher_main(const LauncherOptions& options);
 

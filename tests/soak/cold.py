@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from loads import Server, rows, wait_for
-from harness import parents
+from harness import descriptors, parents
 
 MODELS = {"iris": (4,), "letter": (16,), "digits": (8, 8)}  # name in tests/models: shape of a row
 FILES = {"iris": "iris_logreg.onnx", "letter": "letter_mlp.onnx", "digits": "digits_cnn.onnx"}
@@ -33,6 +33,7 @@ ROWS = 45  # of each model
 ENDPOINTS = 6  # of each client
 WARM_UP = 20  # cycles of each client before the first look
 KILL_SECONDS = (0.05, 0.4)
+NETWORKS = 64 + 4 + 1  # kept, of the blanks, the launcher's own
 KILLS = {"instance": 70, "blank": 20, "zygote": 10}
 SETTLE_SECONDS = 30
 MEMORY_BYTES = {"server": 8 << 20, "launcher": 1 << 20, "zygote": 2 << 20}  # more than at the first look
@@ -92,10 +93,10 @@ class Look:
         self.cgroups = cgroups_of(launcher)
         self.namespaces = namespaces_of(tree)
         self.mounts = Path(f"/proc/{launcher}/mountinfo").read_text().count(" nsfs ")
-        self.memory, self.descriptors = {}, {}
+        self.memory, self.descriptors, self.networks = {}, {}, descriptors(launcher)[1]
         for name, pid in (("server", server.pid), ("launcher", launcher), ("zygote", zygote)):
             self.memory[name] = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            self.descriptors[name] = len(os.listdir(f"/proc/{pid}/fd"))
+            self.descriptors[name] = descriptors(pid)[0]
 
     def counts(self):
         return {"processes": self.processes, "zombies": self.zombies, "cgroups": self.cgroups, "namespaces": self.namespaces,
@@ -282,6 +283,7 @@ class Soak:
             self.row(f"{name}: resident memory more than after the first round (of {before.memory[name] / 1e6:.1f} MB)", more / 1e6, "MB", more <= limit)
             more = after.descriptors[name] - before.descriptors[name]
             self.row(f"{name}: descriptors more than after the first round (of {before.descriptors[name]})", more, "", abs(more) <= DESCRIPTORS)
+        self.row("network namespaces that the launcher keeps", after.networks, "", after.networks <= NETWORKS)
         for what, n in before.counts().items():
             self.row(f"{what} more than after the first round (of {n})", after.counts()[what] - n, "", after.counts()[what] == n)
 

@@ -26,11 +26,12 @@ from pathlib import Path
 
 import numpy as np
 from loads import BENCH, Load, Server, X, Y, http_request, iris_cases, wait_for
-from harness import DEPS, MODELS
+from harness import DEPS, MODELS, descriptors
 
 SAMPLE_SECONDS = 5
 MIN_SAMPLES = 12
 MEMORY_PART, MEMORY_BYTES = 0.05, 8 << 20  # the last third may have this much more than the middle one, whichever is more
+NETWORKS = 64 + 4 + 1  # kept, of the blanks, the launcher's own
 DESCRIPTORS = 8  # and so many descriptors more or fewer: each running instance has some
 DESCRIPTORS_AT_REST = 2  # the same in the end, with no instance left, against the start
 IDLE = "2s"
@@ -71,7 +72,7 @@ class Sampler(threading.Thread):
 
 def observe(pid):
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return resident, len(os.listdir(f"/proc/{pid}/fd"))
+    return resident, descriptors(pid)[0]
 
 
 class Client:
@@ -299,8 +300,9 @@ class Soak:
             load.stop()
         sampler.stop()
         self.judge(loads, actors, sampler)
-        for name, descriptors in self.at_rest().items():
-            self.row(f"{name}: descriptors at rest, end over start (of {before[name]})", descriptors - before[name], "", DESCRIPTORS_AT_REST)
+        for name, count in self.at_rest().items():
+            self.row(f"{name}: descriptors at rest, end over start (of {before[name]})", count - before[name], "", DESCRIPTORS_AT_REST)
+        self.row("launcher: network namespaces kept", descriptors(self.server.launcher())[1], "", NETWORKS)
 
     def wait(self, loads, sampler):
         begin = time.monotonic()
@@ -338,8 +340,8 @@ class Soak:
             allowed = max(MEMORY_BYTES, MEMORY_PART * memory)
             self.row(f"{name}: memory, last third over middle third (of {memory / 1e6:.1f} MB)", max(0, later - memory) / 1e6, "MB", allowed / 1e6)
             # The fewest of a third: connections come and go by dozens, what leaks stays.
-            descriptors, later = (min(s[1] for s in part) for part in (middle, last))
-            self.row(f"{name}: fewest descriptors, last third over middle third (of {descriptors})", later - descriptors, "", DESCRIPTORS)
+            count, later = (min(s[1] for s in part) for part in (middle, last))
+            self.row(f"{name}: fewest descriptors, last third over middle third (of {count})", later - count, "", DESCRIPTORS)
 
 
 def main():

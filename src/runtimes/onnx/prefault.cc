@@ -7,11 +7,12 @@
 #include <cstdlib>
 #include <system_error>
 
+#include "base/huge_pages.h"
+
 namespace mayfly {
 namespace {
 
 constexpr std::size_t kPage = 4096;
-constexpr std::size_t kHugePage = 2 << 20;
 // The kernel holds the lock of the address space over a piece; the session's own mappings wait for it.
 constexpr std::size_t kPiece = 1 << 20;
 constexpr std::size_t kReadAhead = 8 << 20;

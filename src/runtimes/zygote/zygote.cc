@@ -21,6 +21,7 @@
 
 #include "launcher/protocol.h"
 #include "runtimes/onnx/onnx_runtime.h"
+#include "runtimes/zygote/huge_text.h"
 #include "sandbox/narrow.h"
 
 namespace mayfly {
@@ -62,6 +63,7 @@ Status Zygote::set_up() {
   auto runtime = OnnxRuntime::load(options_.runtime_library);
   if (!runtime.ok()) return runtime.error();
   runtime_ = std::move(*runtime);
+  static_cast<void>(put_code_on_huge_pages(options_.runtime_library));  // only slower without
   MAYFLY_TRY(runtime_->prime());
   auto instance = SeccompProgram::compile(SeccompProfile::kInstance);
   if (!instance.ok()) return instance.error();

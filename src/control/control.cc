@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "control/measures_text.h"
 #include "control/server_event.h"
 #include "tensor/json.h"
 #include "worker_ipc/oip.h"
@@ -273,6 +274,7 @@ Task<Result<Deployed>> Control::commit(VersionRow row, EndpointSettings settings
   std::string key;
   make_key_text(key, row.tenant, row.endpoint);
   auto turn = co_await turns_.take(key);
+  row.measures_json = measures_to_json(prepared.measures);
   auto add = [this, &row] { return store_.add_version(row); };
   auto number = co_await blocking_.run(add);
   if (!number.ok()) co_return number.error();
@@ -388,6 +390,7 @@ void Control::restore_endpoint(const EndpointRow& row, const std::vector<Version
   for (const VersionRow& v : versions) {
     ServedPtr served = restore_version(v);
     if (!served) continue;
+    if (!v.measures_json.empty()) node_->learn(served->version, measures_from_json(v.measures_json));
     e->versions[v.number] = served;
     if (v.number == row.live_version) e->live = std::move(served);
   }
@@ -433,6 +436,19 @@ Task<Status> Control::restore() {
   }
   asio::co_spawn(executor_, settle_disk(std::move(used)), asio::detached);
   co_return Ok{};
+}
+
+Task<Status> Control::keep_measures() {
+  std::vector<Store::VersionMeasures> all;
+  for (const auto& [key, e] : endpoints_) {
+    for (const auto& [number, served] : e->versions) {
+      const VersionRecord* r = node_->record(*served->version);
+      if (r == nullptr || r->counters.starts == 0) continue;
+      all.push_back({e->tenant, e->name, number, measures_to_json(node_->measure(*served->version))});
+    }
+  }
+  auto note = [this, &all] { return store_.note_measures(all); };
+  co_return co_await blocking_.run(note);
 }
 
 void Control::set_bucket(const Bucket& bucket) {

@@ -80,6 +80,8 @@ class Control final : public NodeObserver {
   // Restores the route table. Artefacts that are missing (another CPU, another runtime version) are rebuilt when they
   // are first needed.
   Task<Status> restore();
+  // What was measured of the versions that were used since then, for the next server. Before the node closes.
+  Task<Status> keep_measures();
   EndpointPtr find(std::string_view tenant, std::string_view name) const;
   std::vector<EndpointPtr> list(std::string_view tenant) const;
   const std::vector<EndpointPtr>& all() const;  // by tenant and name; valid until the route table changes

@@ -19,6 +19,7 @@ namespace mayfly::policy {
 // that one slow run moves little, while a lasting change of a hundred times is followed within about twenty runs.
 class RunTime {
  public:
+  static RunTime known(std::uint64_t mean_ns, std::uint64_t deviation_ns);  // as measured by another one
   void observe(std::uint64_t ns);
   bool measured() const { return runs_ > 0; }
   std::uint64_t mean_ns() const { return static_cast<std::uint64_t>(mean_); }  // 0: not measured

@@ -61,6 +61,9 @@ CREATE INDEX versions_by_package ON versions(package, tenant);
 CREATE TABLE artefacts(file TEXT PRIMARY KEY NOT NULL, bytes INTEGER NOT NULL, build_ms INTEGER NOT NULL)
   STRICT, WITHOUT ROWID;
 )",
+    R"(
+ALTER TABLE versions ADD COLUMN measures_json TEXT NOT NULL DEFAULT '';
+)",
 };
 constexpr std::uint64_t kSchemaVersion = std::size(kMigrations);
 
@@ -147,8 +150,8 @@ Status name_tenant(Status status, std::string_view tenant) {
 }
 
 VersionRow read_version(const Statement& s) {
-  return VersionRow{s.text(0), s.text(1),  static_cast<std::uint32_t>(s.number(2)), s.text(3), s.text(4),
-                    s.text(5), s.number(6)};
+  return VersionRow{s.text(0),   s.text(1), static_cast<std::uint32_t>(s.number(2)), s.text(3), s.text(4), s.text(5),
+                    s.number(6), s.text(7)};
 }
 
 class SqliteStore final : public Store {
@@ -161,6 +164,7 @@ class SqliteStore final : public Store {
   Result<std::vector<VersionRow>> versions_of(std::string_view tenant, std::string_view name) override;
   Result<std::optional<VersionRow>> version_like(std::string_view tenant, std::string_view package,
                                                  std::string_view settings_json) override;
+  Status note_measures(const std::vector<VersionMeasures>& measures) override;
   Status delete_endpoint(std::string_view tenant, std::string_view name) override;
   Status prune_versions(std::string_view tenant, std::string_view name, std::uint32_t keep_from) override;
   Status add_key(const KeyRow& row) override;
@@ -234,8 +238,8 @@ Result<std::uint32_t> SqliteStore::add_version(VersionRow row) {
       run(db_.get(),
           "INSERT INTO endpoints VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET live_version = excluded.live_version",
           row.tenant, row.endpoint, wide, row.created_ms));
-  MAYFLY_TRY(run(db_.get(), "INSERT INTO versions VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", row.tenant, row.endpoint, wide,
-                 row.package, row.settings_json, row.report_json, row.created_ms));
+  MAYFLY_TRY(run(db_.get(), "INSERT INTO versions VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row.tenant, row.endpoint,
+                 wide, row.package, row.settings_json, row.report_json, row.created_ms, row.measures_json));
   MAYFLY_TRY(transaction->commit());
   return *number;
 }
@@ -249,14 +253,14 @@ Result<std::vector<EndpointRow>> SqliteStore::endpoints() {
 
 Result<std::vector<VersionRow>> SqliteStore::versions() {
   return rows<VersionRow>(
-      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms FROM versions "
+      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms, measures_json FROM versions "
       "ORDER BY tenant, endpoint, number",
       read_version);
 }
 
 Result<std::vector<VersionRow>> SqliteStore::versions_of(std::string_view tenant, std::string_view name) {
   return rows<VersionRow>(
-      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms FROM versions "
+      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms, measures_json FROM versions "
       "WHERE tenant = ?1 AND endpoint = ?2 ORDER BY number",
       read_version, tenant, name);
 }
@@ -265,7 +269,7 @@ Result<std::optional<VersionRow>> SqliteStore::version_like(std::string_view ten
                                                             std::string_view settings_json) {
   // Two steps, each of which ends at its first row: thousands of endpoints may have the same package.
   constexpr std::string_view kColumns =
-      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms FROM versions ";
+      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms, measures_json FROM versions ";
   auto same =
       rows<VersionRow>(fmt::format("{} WHERE package = ?1 AND tenant = ?2 AND settings_json = ?3 LIMIT 1", kColumns),
                        read_version, package, tenant, settings_json);
@@ -276,6 +280,19 @@ Result<std::optional<VersionRow>> SqliteStore::version_like(std::string_view ten
   if (!any.ok()) return std::move(any.error());
   if (any->empty()) return std::optional<VersionRow>();
   return std::optional(std::move(any->front()));
+}
+
+Status SqliteStore::note_measures(const std::vector<VersionMeasures>& measures) {
+  std::lock_guard guard(mutex_);
+  auto transaction = Transaction::begin(db_.get());
+  if (!transaction.ok()) return std::move(transaction.error());
+  for (const VersionMeasures& m : measures) {
+    const std::uint64_t number = m.number;
+    MAYFLY_TRY(run(db_.get(),
+                   "UPDATE versions SET measures_json = ?4 WHERE tenant = ?1 AND endpoint = ?2 AND number = ?3",
+                   m.tenant, m.endpoint, number, m.json));
+  }
+  return transaction->commit();
 }
 
 Status SqliteStore::delete_endpoint(std::string_view tenant, std::string_view name) {

@@ -94,6 +94,21 @@ TEST_F(SqliteStoreTest, VersionsAreNumberedAndTheLastIsLive) {
   EXPECT_EQ(row.created_ms, 1'700'000'000'123u);
 }
 
+TEST_F(SqliteStoreTest, WhatWasMeasuredOfAVersionIsKeptWithIt) {
+  add("iris");
+  add("iris");
+  ASSERT_TRUE(store_
+                  ->note_measures({{"default", "iris", 2, R"({"private_bytes":1})"},
+                                   {"default", "iris", 7, "of a version that never was"},
+                                   {"default", "gone", 1, "of an endpoint that is gone"}})
+                  .ok());
+  reopen();
+  auto versions = store_->versions();
+  ASSERT_EQ(versions->size(), 2u);
+  EXPECT_EQ((*versions)[0].measures_json, "");
+  EXPECT_EQ((*versions)[1].measures_json, R"({"private_bytes":1})");
+}
+
 TEST_F(SqliteStoreTest, NumbersAreNotReusedAfterDelete) {
   add("iris");
   add("iris");

@@ -19,6 +19,7 @@ struct VersionRow {
   std::string settings_json;     // EndpointSettings
   std::string report_json;       // what the deploy job measured
   std::uint64_t created_ms = 0;  // Unix time
+  std::string measures_json{};   // of its instances; empty: nothing is known
 };
 struct EndpointRow {
   std::string tenant, name;
@@ -60,6 +61,13 @@ class Store {
   // A version of the tenant's with this package: one with these settings if there is one, else any; nothing if none.
   virtual Result<std::optional<VersionRow>> version_like(std::string_view tenant, std::string_view package,
                                                          std::string_view settings_json) = 0;
+  // Of a version that is gone meanwhile nothing is kept. All in one transaction.
+  struct VersionMeasures {
+    std::string tenant, endpoint;
+    std::uint32_t number = 0;
+    std::string json;
+  };
+  virtual Status note_measures(const std::vector<VersionMeasures>& measures) = 0;
   virtual Status delete_endpoint(std::string_view tenant, std::string_view name) = 0;  // kNotFound "endpoint_not_found"
   virtual Status prune_versions(std::string_view tenant, std::string_view name,
                                 std::uint32_t keep_from) = 0;  // drops number < keep_from

@@ -151,6 +151,20 @@ def test_a_budget_holds_the_least_that_keeps_it(server):
     assert told["held"]["warm"] + told["held"]["parked"] == 1 and told["held"]["reason"].startswith("cold_start_budget_ms")
 
 
+@pytest.mark.parametrize("stop", (lambda s: s.stop(), lambda s: s.kill9()), ids=("stopped", "killed"))
+def test_what_a_start_costs_is_known_after_a_restart(server, stop):
+    server.deploy("iris", "iris_logreg.onnx", "--idle", "0s")
+    assert server.infer("iris", X).status == 200
+    wait_for(lambda: not server.instances("iris"), "zero")
+    before = explain(server, "iris")["next_request"]
+    assert before["finds"] == "cold" and before["wait_ms"] > 0
+    stop(server)
+    server.start()
+    after = explain(server, "iris")
+    assert after["counts"]["starts"] == 0 and after["next_request"]["wait_ms"] > 0
+    assert server.infer("iris", X).status == 200
+
+
 def test_wake_starts_without_a_request(server):
     server.deploy("iris", "iris_logreg.onnx", "--idle", "60s", "--concurrency", "1")
     assert explain(server)["state"] == "cold"

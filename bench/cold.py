@@ -198,7 +198,8 @@ class Cold:
 
     # -- many at once -------------------------------------------------------------------------------------------------
     def burst(self):
-        """BURST connections ask at once, of an endpoint whose instances take one request at a time."""
+        """BURST connections ask at once, of an endpoint whose instances take one request at a time. Few instances are enough
+        for that, so beside it: as many instances as there were connections, asked for by a wake."""
         self.deploy("burst", IRIS, {"idle": IDLE, "max": BURST, "concurrency": 1, "batch": {"max": 1}})
         firsts, lasts, started = [], [], []
         for _ in range(self.count(BURSTS)):
@@ -214,6 +215,27 @@ class Cold:
         self.row(f"{label}: last answer, largest", max(lasts), "ms")
         self.row(f"{label}: instances that were started, p50", statistics.median(started), "")
         self.server.delete("burst")
+        self.deploy("burst-wake", IRIS, {"idle": "1s", "max": BURST})
+        ready = []
+        for _ in range(self.count(BURSTS)):
+            self.server.wait_instances("burst-wake", lambda rows: not rows, 15, "scaling to zero")
+            time.sleep(0.2)
+            ready.append(self.wake_all("burst-wake", BURST))
+        self.row(f"iris, woken with {BURST} instances, {len(ready)} times: all ready, p50", statistics.median(ready), "ms")
+        self.server.delete("burst-wake")
+
+    def wake_all(self, endpoint, n):
+        """Milliseconds until n instances are ready, as seen by asking every 2 ms."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        start = time.perf_counter()
+        connection.request("POST", f"/admin/v1/endpoints/{endpoint}/wake?instances={n}", headers=self.server.headers())
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        if answer.status != 200:
+            raise Unmeasured(f"wake: HTTP {answer.status}")
+        self.server.wait_instances(endpoint, lambda rows: sum(r["state"] == "idle" for r in rows) == n, 15, f"having {n} instances")
+        return (time.perf_counter() - start) * 1e3
 
     def ask_at_once(self, request, n):
         """Milliseconds until each of n answers, sorted."""

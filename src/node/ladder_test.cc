@@ -80,6 +80,33 @@ TEST_F(LadderTest, ABurstTakesTheParkedOneAndStartsTheRest) {
   until([&] { return parked(v) == 1 && node_.find(*v)->instances().size() == 1; });
 }
 
+// So many start at a time; the others when those are ready, and whoever waits for one has a place, whatever `queue` is.
+TEST_F(LadderTest, ALargeBurstStartsInTurnsAndNobodyIsRefused) {
+  const std::uint32_t limit = node_.max_starting(), all = 3 * limit;
+  auto v = single(all);
+  v->settings.queue = 0;
+  v->settings.idle_ms = 60'000;
+  host_.hold();
+  std::vector<Answer> answers(all);
+  for (Answer& a : answers) ask(v, {1, 2}, a);
+  until([&] {
+    EXPECT_LE(instances(v, InstancePhase::kStarting), static_cast<int>(limit));
+    return instances(v, InstancePhase::kReady) == static_cast<int>(all);
+  });
+  host_.release();
+  until([&] { return std::all_of(answers.begin(), answers.end(), [](const Answer& a) { return a.done(); }); });
+  for (const Answer& a : answers) EXPECT_EQ(a.text, "3");
+}
+
+TEST_F(LadderTest, AWakeOfManyStartsThemInTurns) {
+  const std::uint32_t limit = node_.max_starting();
+  auto v = single(3 * limit);
+  v->settings.idle_ms = 60'000;
+  node_.wake(v, 2 * limit + 1);
+  EXPECT_EQ(instances(v, InstancePhase::kStarting), static_cast<int>(limit));
+  until([&] { return instances(v, InstancePhase::kReady) == static_cast<int>(2 * limit + 1); });
+}
+
 TEST_F(LadderTest, AParkedOneThatDiesIsReplaced) {
   auto v = single(1);
   v->settings.parked = 1;

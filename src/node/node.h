@@ -34,6 +34,7 @@ class Node final : public PoolHost {
         launcher_(launcher),
         observer_(observer),
         memory_budget_(memory_budget),
+        max_starting_(policy::useful_starts(usable_processors())),
         hand_over_(several_processors()),
         timer_(ex) {}
   void set_supply(ArtefactSupply& supply) { supply_ = &supply; }
@@ -58,6 +59,7 @@ class Node final : public PoolHost {
 
   bool make_room(const VersionRecord& record, bool evict) override;
   policy::HandOver& hand_over() override { return hand_over_; }
+  std::uint32_t max_starting() const override { return max_starting_; }
   ArtefactSupply* supply() override { return supply_; }
   // Of each artefact of a version that has had an instance: whether one maps it or is about to, and how likely one will
   // within the horizon.
@@ -87,6 +89,7 @@ class Node final : public PoolHost {
   std::uint64_t counted_ns_ = 0, counted_bytes_ = 0, given_bytes_ = 0;
   std::unordered_map<const Version*, std::unique_ptr<VersionRecord>> records_;
   std::unordered_map<const Version*, std::unique_ptr<Pool>> pools_;
+  std::uint32_t max_starting_;
   policy::HandOver hand_over_;
   Timer timer_;
   bool armed_ = false, closing_ = false, slow_ = false;

@@ -16,6 +16,7 @@ policy::PoolState Pool::state() const {
   s.max = version_->settings.max_instances;
   s.concurrency = places();
   s.waiting = waiting();
+  s.max_starting = host_.max_starting();
   s.backoff_until_ns = backoff_until_ns_;
   for (const auto& i : instances_) {
     if (i->phase() == InstancePhase::kStarting)
@@ -105,7 +106,6 @@ Error Pool::too_late() const {
     e.retry_after_s = 1;
     return e;
   }
-  return make_error(
   if (!refused_.empty() && instances_.empty()) {
     Error e = make_error(Code::kUnavailable, "sandbox_unavailable",
                          "no sandbox could be made for an instance of {} within the deadline: {}; retry later",
@@ -113,6 +113,7 @@ Error Pool::too_late() const {
     e.retry_after_s = policy::retry_after_s(policy::start_backoff_ns(failures_));
     return e;
   }
+  return make_error(
       Code::kDeadlineExceeded, "deadline_exceeded", "no instance of {} was free within the deadline{}",
       version_->display(),
       supplying_ ? ": its artefact is still being fetched or rebuilt; retry later, or raise timeout" : "");
@@ -120,8 +121,11 @@ Error Pool::too_late() const {
 
 // An instance runs one request, or one batch, at a time: its capacity is one slot of run time, however many requests it
 // holds.
-Status Pool::refusal(const policy::FairEntry& e, std::uint64_t now) const {
+Status Pool::refusal(const policy::FairEntry& e, std::uint64_t now) {
+  const std::uint32_t later = policy::start_later(state());
+  queue_.set_max_entries(version_->settings.queue + std::size_t{later} * places());
   policy::AdmitState s;
+  s.starting_slots = later;
   s.deadline_ns = e.deadline_ns;
   s.run_ns = record_.measures.run.high_ns();
   std::uint64_t running = 0, oldest = now;
@@ -262,10 +266,18 @@ void Pool::wake(std::uint32_t instances) {
   auto have = static_cast<std::uint32_t>(std::count_if(instances_.begin(), instances_.end(), awake));
   while (have < instances && resume_one()) ++have;
   for (; have < instances && now_ns() >= backoff_until_ns_; ++have) {
+    if (count(InstancePhase::kStarting) >= host_.max_starting()) {
+      woken_ = instances;
+      return;
+    }
     if (start_one()) continue;
     if (supplying_) woken_ = std::max(woken_, instances);
     return;
   }
+}
+
+void Pool::wake_more() {
+  if (const std::uint32_t woken = std::exchange(woken_, 0); woken > 0 && !retired_ && !closed_) wake(woken);
 }
 
 // arriving: requests that are about to wait.
@@ -303,6 +315,7 @@ bool Pool::resume_one() {
 void Pool::start_failed(Error error) {
   ++record_.counters.start_failures;
   ++failures_;
+  woken_ = 0;
   backoff_until_ns_ = now_ns() + policy::start_backoff_ns(failures_);
   if (instances_.empty()) fail_waiters(error);  // else those that live will serve them
 }
@@ -346,7 +359,6 @@ Task<void> Pool::run_supply(ArtefactSupply* supply, VersionPtr version, std::sha
 void Pool::on_supplied(const Result<Supplied>& supplied) {
   const std::uint64_t now = now_ns(), since = std::exchange(supplying_, nullptr)->since_ns;
   if (!supplied.ok()) {
-    woken_ = 0;
     supply_error_ = supplied.error();
     supply_error_->message =
         fmt::format("cannot start an instance of {}: {}", version_->display(), supplied.error().message);
@@ -360,7 +372,7 @@ void Pool::on_supplied(const Result<Supplied>& supplied) {
                  fmt::format("{} bytes in {} ms, {} ms of them in the compile job", supplied->bytes,
                              (now - since) / 1'000'000, supplied->build_ns / 1'000'000));
   supplied_ns_ = now - since;
-  if (const std::uint32_t woken = std::exchange(woken_, 0); woken > 0 && !retired_ && !closed_) wake(woken);
+  wake_more();
   scale(now);
   supplied_ns_ = 0;
   serve_waiters();
@@ -368,8 +380,11 @@ void Pool::on_supplied(const Result<Supplied>& supplied) {
 
 void Pool::on_ready(Instance& instance) {
   record_.measures.start.observe(now_ns() - instance.spawned_ns());
+  refused_.clear();
   host_.on_event(record_, instance.id(), "ready", "");
   serve_waiters();
+  wake_more();
+  scale(now_ns());
 }
 
 void Pool::on_tier(Instance& instance) {
@@ -380,7 +395,6 @@ void Pool::on_tier(Instance& instance) {
 
 void Pool::on_resumed(std::uint64_t ns) { record_.measures.resume.observe(ns); }
 
-  refused_.clear();
 // The signature said that rows can be joined, and the deploy tried it; still this model's outputs are not row by row.
 void Pool::on_batching_failed(Instance& instance) {
   if (!std::exchange(batching_off_, true))

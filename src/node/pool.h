@@ -33,6 +33,7 @@ class PoolHost {  // the node
   // Whether memory is there for one more instance; with `evict`, idle ones elsewhere are ended for it.
   virtual bool make_room(const VersionRecord& record, bool evict) = 0;
   virtual policy::HandOver& hand_over() = 0;
+  virtual std::uint32_t max_starting() const = 0;  // of one version at a time, see policy::useful_starts
   virtual void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
                         std::string_view detail) = 0;
   virtual ArtefactSupply* supply() = 0;  // may be null
@@ -109,7 +110,7 @@ class Pool final : public InstanceOwner {
   void describe(policy::FairEntry& e, const Ask& ask) const;
   Error queue_full(std::uint32_t retry_after_s) const;
   Error too_late() const;
-  Status refusal(const policy::FairEntry& e, std::uint64_t now) const;  // of what would have to wait
+  Status refusal(const policy::FairEntry& e, std::uint64_t now);  // of what would have to wait
   Instance* find_place(bool may_join) const;
   bool packs() const;
   std::uint32_t places() const;  // requests that one instance is handed at once
@@ -117,6 +118,7 @@ class Pool final : public InstanceOwner {
   void note_arrival();
   void serve_waiters();
   void scale(std::uint64_t now, std::uint32_t arriving = 0);
+  void wake_more();
   bool resume_one();
   bool start_one(bool evict = true);
   void start_failed(Error error);
@@ -146,12 +148,12 @@ class Pool final : public InstanceOwner {
   bool shared_ = false;        // somebody waited since nothing ran
   bool batching_off_ = false;  // a run did not come back row by row
   bool no_room_ = false;       // the latest start found the node's memory full
+  std::string refused_;        // why the latest start got no sandbox; empty: it got one
   std::uint32_t provisioned_ = 0;
   std::shared_ptr<Supplying> supplying_;  // null: no start waits for its artefact
-  std::string refused_;        // why the latest start got no sandbox; empty: it got one
   std::optional<Error> supply_error_;     // of the latest supply: who asks before the next try is told it
   std::uint64_t supplied_ns_ = 0;         // what the instances that are started now have waited for
-  std::uint32_t woken_ = 0;               // instances that wake() asked for meanwhile
+  std::uint32_t woken_ = 0;               // instances that wake() asked for and could not start yet
 };
 
 }  // namespace mayfly

@@ -97,6 +97,7 @@ class FairQueue {
   bool empty() const { return by_expiry_.empty(); }
   std::size_t size() const { return by_expiry_.size(); }
   std::size_t max_entries() const { return max_entries_; }
+  void set_max_entries(std::size_t n) { max_entries_ = n; }  // those beyond it that wait already stay
   std::size_t size_of(std::uint64_t flow) const;
   std::uint64_t queued_cost_ns() const { return total_cost_ns_; }
   // What would be served before `e`, which is not queued yet, if nothing else arrived, in nanoseconds of run time

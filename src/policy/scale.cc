@@ -12,7 +12,13 @@ ScaleDecision scale_up(const PoolState& s, std::uint64_t now_ns) {
   const std::uint64_t wanted = std::max<std::uint64_t>((demand + s.concurrency - 1) / s.concurrency, s.min);
   const auto target = static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, s.max));
   if (target <= have) return {0, "enough"};
-  return {target - have, s.waiting > 0 ? "requests wait" : "below min"};
+  if (s.starting >= s.max_starting) return {0, "others start first"};
+  return {std::min(target - have, s.max_starting - s.starting), s.waiting > 0 ? "requests wait" : "below min"};
+}
+
+std::uint32_t start_later(const PoolState& s) {
+  const std::uint32_t have = s.starting + s.ready;
+  return s.starting >= s.max_starting && have < s.max ? s.max - have : 0;
 }
 
 EndDecision should_end(const IdleState& s, std::uint64_t now_ns) {

@@ -28,6 +28,21 @@ TEST(ScaleUp, WaitsOutTheBackOff) {
   EXPECT_EQ(scale_up(s, 100).start, 1U);
 }
 
+TEST(ScaleUp, SoManyStartAtATimeAndTheRestOnceThoseAreReady) {
+  PoolState s{.waiting = 100, .max = 50, .concurrency = 1, .max_starting = 8};
+  EXPECT_EQ(scale_up(s, 0).start, 8U);
+  EXPECT_EQ(start_later(s), 0U);
+  s.starting = 8;
+  EXPECT_EQ(scale_up(s, 0).start, 0U);
+  EXPECT_EQ(scale_up(s, 0).reason, "others start first");
+  EXPECT_EQ(start_later(s), 42U);
+  s.starting = 5;
+  s.ready = s.busy_slots = 3;
+  EXPECT_EQ(scale_up(s, 0).start, 3U);
+  s.waiting = 0;  // answered meanwhile
+  EXPECT_EQ(scale_up(s, 0).start, 0U);
+}
+
 TEST(ScaleUp, NeverPassesMaxAndNeverStartsForNothing) {
   std::mt19937 rng(20261124);
   for (int i = 0; i < 20000; ++i) {
@@ -38,10 +53,13 @@ TEST(ScaleUp, NeverPassesMaxAndNeverStartsForNothing) {
                 .waiting = pick(200),
                 .min = pick(3),
                 .max = 1 + pick(20),
-                .concurrency = 1 + pick(16)};
+                .concurrency = 1 + pick(16),
+                .max_starting = 1 + pick(8)};
     s.min = std::min(s.min, s.max);
     const auto d = scale_up(s, 0);
     EXPECT_LE(d.start + s.starting + s.ready, std::max(s.max, s.starting + s.ready));
+    EXPECT_LE(d.start + s.starting, std::max(s.max_starting, s.starting));
+    EXPECT_LE(start_later(s) + s.starting + s.ready, std::max(s.max, s.starting + s.ready));
     if (s.waiting == 0 && s.busy_slots == 0 && s.min == 0) EXPECT_EQ(d.start, 0U);
   }
 }

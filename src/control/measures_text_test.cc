@@ -7,7 +7,7 @@ namespace {
 
 TEST(MeasuresText, WhatWasMeasuredComesBack) {
   Measures m;
-  for (std::uint64_t ns : {9'000'000, 8'000'000, 8'400'000}) m.start.observe(ns);
+  for (std::uint64_t ns : {9'000'000U, 8'000'000U, 8'400'000U}) m.start.observe(ns);
   m.run.observe(120'000);
   m.private_bytes = 400'000;
   const Measures back = measures_from_json(measures_to_json(m));

@@ -15,8 +15,8 @@ namespace {
 constexpr std::size_t kPage = 4096;
 // The kernel holds the lock of the address space over a piece; the session's own mappings wait for it.
 constexpr std::size_t kPiece = 1 << 20;
-constexpr std::size_t kReadAhead = 8 << 20;
-constexpr int kLargeBlock = 32 << 20;  // smaller ones lie in the heap, where they are prepared
+constexpr std::size_t kFaultAround = 64 << 10;  // a fault maps so much of a file that is in memory, or more
+constexpr int kLargeBlock = 32 << 20;           // smaller ones lie in the heap, where they are prepared
 constexpr int kNeverTrim = 1 << 30;
 
 std::span<std::byte> aligned(std::span<std::byte> range, std::size_t to) {
@@ -44,11 +44,16 @@ std::span<std::byte> grow_heap(std::size_t bytes) {
   return {static_cast<std::byte*>(block), got};
 }
 
+// One fault for each piece. MADV_POPULATE_READ looks at each page by itself: 3.7 ms for 90 MB instead of 0.5.
+void read_each_piece(std::span<const std::byte> range) {
+  for (std::size_t at = 0; at < range.size(); at += kFaultAround)
+    static_cast<void>(*const_cast<const volatile std::byte*>(&range[at]));
+}
+
 void touch(std::span<std::byte> artefact, std::span<std::byte> heap) {
-  advise(artefact, kReadAhead, MADV_WILLNEED);  // from disk all at once; nothing to do where it is in memory
   if (const auto huge = aligned(heap, kHugePage); !huge.empty()) madvise(huge.data(), huge.size(), MADV_HUGEPAGE);
   advise(aligned(heap, kPage), kPiece, MADV_POPULATE_WRITE);
-  advise(artefact, kPiece, MADV_POPULATE_READ);
+  read_each_piece(artefact);
 }
 
 }  // namespace

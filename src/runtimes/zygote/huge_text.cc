@@ -47,8 +47,7 @@ std::uintptr_t copy_of(const Range& code) {
   if (copy < start + kHugePage) munmap(at(copy + bytes), start + kHugePage - copy);
   madvise(at(copy), bytes, MADV_HUGEPAGE);
   std::memcpy(at(copy), at(code.begin), bytes);
-  if (move_to_huge_pages(at(copy), bytes) && mprotect(at(copy), bytes, PROT_READ | PROT_EXEC) == 0)
-    return copy;
+  if (move_to_huge_pages(at(copy), bytes) && mprotect(at(copy), bytes, PROT_READ | PROT_EXEC) == 0) return copy;
   munmap(at(copy), bytes);
   return 0;
 }

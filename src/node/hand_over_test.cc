@@ -57,6 +57,7 @@ TEST_F(HandOverTest, AnInstanceThatEndsInsteadOfAnsweringIsReplaced) {
 // An owner that goes before what was posted for its instance has run, as a pool does whose last instance has ended.
 struct Owner final : InstanceOwner {
   explicit Owner(policy::HandOver& h) : shared(h) {}
+  void on_loaded(Instance&) override {}
   void on_ready(Instance&) override { ready = true; }
   void on_slot_free(Instance&) override {}
   void on_run(std::uint64_t, std::uint64_t, std::uint32_t) override {}

@@ -157,11 +157,16 @@ void Instance::return_slot(std::uint32_t slot, std::uint64_t bytes_used) {
   free_.push_back(slot);
 }
 
+void Instance::look_for_session() {
+  if (loaded_ || arena_.header().state.load() != static_cast<std::uint32_t>(InstanceState::kReady)) return;
+  loaded_ = true;
+  owner_.on_loaded(*this);
+}
+
 // An instance is ready when it has run the model. Where nobody asks it anything (min, a wake whose request was
 // refused), it is asked for one run on zeros.
 void Instance::probe_if_unasked() {
-  const bool has_session = arena_.header().state.load() == static_cast<std::uint32_t>(InstanceState::kReady);
-  if (phase_ != InstancePhase::kStarting || !has_session || !running_.empty()) return;
+  if (phase_ != InstancePhase::kStarting || !loaded_ || !running_.empty()) return;
   if (held_ > 0) return;  // a request will be the probe, or give_place() comes back here
   hold_place();
   SlotRequest probe;
@@ -313,6 +318,7 @@ void Instance::drain() {
       if (phase_ >= InstancePhase::kEnding) return;
     }
     if (tier_.changed(arena_)) owner_.on_tier(*this);
+    look_for_session();
     probe_if_unasked();
     if (open_ && running_.empty() && !submit_posted_) submit_open();
     if (ring_prepare_sleep(h.completed)) return;

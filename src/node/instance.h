@@ -35,6 +35,7 @@ class Instance;
 class InstanceOwner {  // the pool
  public:
   virtual ~InstanceOwner() = default;
+  virtual void on_loaded(Instance& instance) = 0;  // it has its session, and runs the model now
   virtual void on_ready(Instance& instance) = 0;
   virtual void on_slot_free(Instance& instance) = 0;
   // A run that answered so many requests took so long, the hand-over included; run_ns: inside the runtime, as the
@@ -61,6 +62,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   ~Instance() override;
 
   // Of `limit` places, at most as many as it has slots.
+  bool loaded() const { return loaded_; }  // its session is made
   bool has_place(std::uint32_t limit) const {
     return held_ < std::min(limit, slots_) && (phase_ == InstancePhase::kStarting || phase_ == InstancePhase::kReady);
   }
@@ -126,6 +128,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   void drain();
   void wake();
   void wait_awake();
+  void look_for_session();
   void probe_if_unasked();
   bool complete(std::uint32_t slot);
   void submit_open();
@@ -158,6 +161,7 @@ class Instance final : public SandboxListener, public std::enable_shared_from_th
   std::array<std::uint64_t, kMaxSlots> used_{};  // bytes of the input region that the slot's request fills
   std::string end_cause_;
   EndKind end_kind_ = EndKind::kFailed;
+  bool loaded_ = false;
   bool ahead_ = false;
   std::string memory_file_;  // told by the launcher
   TierWatch tier_;

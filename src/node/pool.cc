@@ -19,9 +19,9 @@ policy::PoolState Pool::state() const {
   s.max_starting = host_.max_starting();
   s.backoff_until_ns = backoff_until_ns_;
   for (const auto& i : instances_) {
-    if (i->phase() == InstancePhase::kStarting)
+    if (i->phase() == InstancePhase::kStarting && !i->loaded())
       ++s.starting;
-    else if (i->phase() == InstancePhase::kReady)
+    else if (i->phase() <= InstancePhase::kReady)
       ++s.ready;
     else
       continue;
@@ -266,7 +266,7 @@ void Pool::wake(std::uint32_t instances) {
   auto have = static_cast<std::uint32_t>(std::count_if(instances_.begin(), instances_.end(), awake));
   while (have < instances && resume_one()) ++have;
   for (; have < instances && now_ns() >= backoff_until_ns_; ++have) {
-    if (count(InstancePhase::kStarting) >= host_.max_starting()) {
+    if (state().starting >= host_.max_starting()) {
       woken_ = instances;
       return;
     }
@@ -378,13 +378,18 @@ void Pool::on_supplied(const Result<Supplied>& supplied) {
   serve_waiters();
 }
 
+// Now the next ones may start.
+void Pool::on_loaded(Instance&) {
+  wake_more();
+  scale(now_ns());
+  serve_waiters();
+}
+
 void Pool::on_ready(Instance& instance) {
   record_.measures.start.observe(now_ns() - instance.spawned_ns());
   refused_.clear();
   host_.on_event(record_, instance.id(), "ready", "");
   serve_waiters();
-  wake_more();
-  scale(now_ns());
 }
 
 void Pool::on_tier(Instance& instance) {

@@ -88,6 +88,7 @@ class Pool final : public InstanceOwner {
   const Version& version() const { return *version_; }
   const VersionRecord& record() const { return record_; }
 
+  void on_loaded(Instance& instance) override;
   void on_ready(Instance& instance) override;
   void on_slot_free(Instance& instance) override;
   void on_run(std::uint64_t wall_ns, std::uint64_t run_ns, std::uint32_t requests) override;

@@ -7,7 +7,7 @@
 namespace mayfly::policy {
 
 struct PoolState {
-  std::uint32_t starting = 0, ready = 0;  // instances
+  std::uint32_t starting = 0, ready = 0;  // instances: without and with a session
   std::uint32_t busy_slots = 0;           // requests held by instances, running or about to
   std::uint32_t waiting = 0;              // requests without a slot
   std::uint32_t min = 0, max = 1, concurrency = 1;

@@ -186,6 +186,7 @@ TEST_F(SqliteStoreTest, KeysOfTheFirstSchemaGetNoLimits) {
     auto db = open_database(folder_.path() + "/mayfly.db", 1000);
     ASSERT_TRUE(db.ok());
     ASSERT_TRUE(execute(db->get(), R"(
+ALTER TABLE versions DROP COLUMN measures_json;
 DROP INDEX versions_by_package;
 DROP TABLE artefacts;
 DROP TABLE keys;

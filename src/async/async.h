@@ -38,6 +38,9 @@ inline std::uint64_t now_ns() {
           .count());
 }
 inline TimePoint to_time_point(std::uint64_t ns) { return TimePoint(std::chrono::nanoseconds(ns)); }
+inline std::uint64_t to_ns(TimePoint t) {
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds(t.time_since_epoch()).count());
+}
 
 // Something to wait for on one reactor, with a deadline. notify() wakes every waiter; not a latch: check the condition.
 class Event {

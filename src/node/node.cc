@@ -121,9 +121,10 @@ Task<void> Node::run_timer() {
     const bool urgent = std::any_of(pools_.begin(), pools_.end(), [](const auto& p) { return p.second->urgent(); });
     slow_ = !urgent;
     timer_.expires_after(urgent ? kBusyTick : kIdleTick);
-    co_await timer_.async_wait(use_result);
+    const auto [ec] = co_await timer_.async_wait(use_result);
     slow_ = false;
-    const std::uint64_t now = now_ns();
+    const std::uint64_t now = now_ns(), due = to_ns(timer_.expiry());
+    if (!ec && urgent) lag_.observe(now - std::min(now, due));
     for (auto& [version, p] : pools_) p->tick(now);
     std::erase_if(pools_, [this](const auto& p) {
       if (!p.second->forgettable()) return false;

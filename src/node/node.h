@@ -60,6 +60,7 @@ class Node final : public PoolHost {
   bool make_room(const VersionRecord& record, bool evict) override;
   policy::HandOver& hand_over() override { return hand_over_; }
   std::uint32_t max_starting() const override { return max_starting_; }
+  std::uint64_t lag_ns() const override { return lag_.ns(); }
   ArtefactSupply* supply() override { return supply_; }
   // Of each artefact of a version that has had an instance: whether one maps it or is about to, and how likely one will
   // within the horizon.
@@ -92,6 +93,7 @@ class Node final : public PoolHost {
   std::uint32_t max_starting_;
   policy::HandOver hand_over_;
   Timer timer_;
+  policy::Lateness lag_;  // how late the timer comes
   bool armed_ = false, closing_ = false, slow_ = false;
 };
 

@@ -86,7 +86,7 @@ void Pool::describe(policy::FairEntry& e, const Ask& ask) const {
   e.priority = ask.priority;
   e.deadline_ns = ask.deadline_ns;
   e.cost_ns = record_.measures.request.mean_ns();
-  e.need_ns = record_.measures.run.high_ns();  // as admit() had it
+  e.need_ns = need_ns(ask.deadline_ns, now_ns());  // as admit() has it
 }
 
 Error Pool::queue_full(std::uint32_t retry_after_s) const {
@@ -127,7 +127,7 @@ Status Pool::refusal(const policy::FairEntry& e, std::uint64_t now) {
   policy::AdmitState s;
   s.starting_slots = later;
   s.deadline_ns = e.deadline_ns;
-  s.run_ns = record_.measures.run.high_ns();
+  s.run_ns = e.need_ns;
   std::uint64_t running = 0, oldest = now;
   for (const auto& i : instances_) {
     running += i->busy();

@@ -33,6 +33,8 @@ class PoolHost {  // the node
   // Whether memory is there for one more instance; with `evict`, idle ones elsewhere are ended for it.
   virtual bool make_room(const VersionRecord& record, bool evict) = 0;
   virtual policy::HandOver& hand_over() = 0;
+  // How long what has happened may wait for the reactor's turn, ns.
+  virtual std::uint64_t lag_ns() const = 0;
   virtual std::uint32_t max_starting() const = 0;  // of one version at a time, see policy::useful_starts
   virtual void on_event(VersionRecord& record, std::uint64_t instance, std::string_view event,
                         std::string_view detail) = 0;
@@ -109,6 +111,11 @@ class Pool final : public InstanceOwner {
     static void cancel(void* self);
   };
   void describe(policy::FairEntry& e, const Ask& ask) const;
+  // Of a run, until the reactor has its turn to send the answer, and of its way; 0: not measured.
+  std::uint64_t need_ns(std::uint64_t deadline_ns, std::uint64_t now) const {
+    const policy::RunTime& run = record_.measures.run;
+    return run.measured() ? run.high_ns() + host_.lag_ns() + policy::reserve_ns(deadline_ns, now) : 0;
+  }
   Error queue_full(std::uint32_t retry_after_s) const;
   Error too_late() const;
   Status refusal(const policy::FairEntry& e, std::uint64_t now);  // of what would have to wait

@@ -10,6 +10,23 @@ namespace {
 
 constexpr std::uint64_t kMs = 1'000'000, kSecond = 1'000'000'000;
 
+TEST(Reserve, IsASmallPartOfWhatIsLeft) {
+  EXPECT_EQ(reserve_ns(128'000'000, 0), 1'000'000U);
+  EXPECT_EQ(reserve_ns(60'000'000'000, 0), 2'000'000U);
+  EXPECT_EQ(reserve_ns(5, 7), 0U);
+}
+
+TEST(Lateness, KeepsTheMostAndForgetsItSlowly) {
+  Lateness l;
+  l.observe(1'000'000);
+  l.observe(10'000);
+  EXPECT_GT(l.ns(), 980'000U);
+  l.observe(2'000'000);
+  EXPECT_EQ(l.ns(), 2'000'000U);
+  for (int i = 0; i < 1000; ++i) l.observe(5'000);
+  EXPECT_EQ(l.ns(), 5'000U);
+}
+
 TEST(RunTime, KnowsNothingAtFirst) {
   RunTime t;
   EXPECT_FALSE(t.measured());

@@ -274,7 +274,6 @@ void Launcher::on_zygote_gone() {
     set_text(gone.text, "the zygote has ended");
     tell(gone);
   }
-  zygote_.reset();  // with what is queued on it: descriptors that keep a sandbox waiting
   end_processes();
   zygote_ready_ = false;
   if (!start_zygote().ok()) stop_ = true;
@@ -323,6 +322,7 @@ void Launcher::on_zygote() {
 // process.
 void Launcher::end_processes() {
   kill(zygote_pid_, SIGKILL);
+  zygote_.reset();  // with what is queued on it: descriptors that keep a sandbox waiting that nobody here knows yet
   for (auto& [id, sandbox] : sandboxes_) end_sandbox(sandbox);
   while (waitpid(-1, nullptr, 0) > 0) {
   }

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from harness import Server, alive, children, rows, wait_for
+from harness import BINARY, Server, alive, children, rows, wait_for
 
 X, Y = rows("iris", 4)
 
@@ -124,3 +125,13 @@ def test_killed_while_they_start(server):
         ended.set()
         killer.join()
     assert len(killed) >= 5
+
+
+def test_a_start_that_fails_leaves_no_process(tmp_path):
+    """It ends at once, while prepared processes are just being made: the launcher may not know yet of the latest one."""
+    for name in ("crt", "key"):
+        (tmp_path / name).write_text("nothing of the kind")
+    for i in range(20):
+        done = subprocess.run([BINARY, "serve", "--data", tmp_path / f"data{i}", "--listen", "127.0.0.1:0", "--tls-cert", tmp_path / "crt",
+                               "--tls-key", tmp_path / "key"], capture_output=True, timeout=20)  # as long as a process holds its output
+        assert done.returncode != 0

@@ -16,6 +16,8 @@
 #include <cstring>
 #include <functional>
 
+#include "base/in_child.h"
+
 namespace mayfly {
 namespace {
 
@@ -52,14 +54,6 @@ bool used_again_after(const std::function<void()>& dirty, bool wait_for_its_end 
     waitpid(pid, nullptr, 0);
   }
   return again.ok() && number(*again) == first;
-}
-
-int in_child(const std::function<bool()>& body) {
-  const pid_t pid = fork();
-  if (pid == 0) _exit(body() ? 0 : 1);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  return status;
 }
 
 class Networks : public testing::Test {

@@ -4,27 +4,17 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <fstream>
-#include <functional>
 
 #include "base/huge_pages.h"
+#include "base/in_child.h"
 #include "runtimes/onnx/onnx_runtime.h"
 
 namespace mayfly {
 namespace {
 
 const std::string kLibrary = MAYFLY_DEPS_DIR "/onnxruntime/libonnxruntime.so.1.32.0";
-
-int in_child(const std::function<bool()>& body) {
-  const pid_t pid = fork();
-  if (pid == 0) _exit(body() ? 0 : 1);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  return status;
-}
 
 std::size_t anonymous_code_bytes() {
   std::ifstream in("/proc/self/maps");

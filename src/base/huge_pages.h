@@ -16,15 +16,25 @@ inline constexpr std::size_t kHugePage = 2 << 20;
 // on a boundary of kHugePage, anonymous memory that has been written to.
 inline bool move_to_huge_pages(void* begin, std::size_t bytes) { return madvise(begin, bytes, MADV_COLLAPSE) == 0; }
 
+// New memory that begins on a boundary of kHugePage, `bytes` a multiple of it; null if there is none. munmap() frees
+// it.
+inline char* map_aligned(std::size_t bytes) {
+  void* const got = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (got == MAP_FAILED) return nullptr;
+  char* const begin = static_cast<char*>(got);
+  const std::size_t before = (kHugePage - reinterpret_cast<std::size_t>(got) % kHugePage) % kHugePage;
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + bytes, kHugePage - before);
+  return begin + before;
+}
+
 // A trial with one page.
 inline bool huge_pages_available() {
-  void* at = mmap(nullptr, 2 * kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (at == MAP_FAILED) return false;
-  const std::size_t past = reinterpret_cast<std::size_t>(at) % kHugePage;
-  char* const begin = static_cast<char*>(at) + (past == 0 ? 0 : kHugePage - past);
-  *begin = 1;
-  const bool moved = move_to_huge_pages(begin, kHugePage);
-  munmap(at, 2 * kHugePage);
+  char* const page = map_aligned(kHugePage);
+  if (page == nullptr) return false;
+  *page = 1;
+  const bool moved = move_to_huge_pages(page, kHugePage);
+  munmap(page, kHugePage);
   return moved;
 }
 

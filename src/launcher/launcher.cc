@@ -130,14 +130,14 @@ Status Launcher::start_zygote() {
   const pid_t pid = fork();
   if (pid < 0) return errno_error(errno, "fork the zygote");
   if (pid == 0) {
-    dup2(pair[1], 3);
-    syscall(SYS_close_range, 4, ~0U, 0);
+    dup2(pair[1], kZygoteSocket);
+    syscall(SYS_close_range, kZygoteSocket + 1, ~0U, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "mayfly-zygote");
     LaunchEvent failed;
     failed.kind = LaunchEventKind::kRefused;
     set_text(failed.text, options_.exec_zygote().message);
-    send_message(3, &failed, sizeof failed, {});
+    send_message(kZygoteSocket, &failed, sizeof failed, {});
     pause();  // the launcher reports it and ends
     _exit(2);
   }

@@ -26,6 +26,7 @@ enum class LaunchKind : std::uint32_t {
   kSettle = 6,    // its start is over: from now on its processor weight is that of any other
 };
 inline constexpr std::size_t kMaxLaunchFds = 4;
+inline constexpr int kZygoteSocket = 3;  // the launcher's other end, the zygote's only descriptor above 2
 
 struct LaunchRequest {
   LaunchKind kind = LaunchKind::kInstance;

@@ -149,6 +149,10 @@ Status name_tenant(Status status, std::string_view tenant) {
   return make_error(Code::kNotFound, "tenant_not_found", "there is no tenant {}", tenant);
 }
 
+// The columns that read_version() reads.
+constexpr std::string_view kSelectVersions =
+    "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms, measures_json FROM versions";
+
 VersionRow read_version(const Statement& s) {
   return VersionRow{s.text(0),   s.text(1), static_cast<std::uint32_t>(s.number(2)), s.text(3), s.text(4), s.text(5),
                     s.number(6), s.text(7)};
@@ -252,31 +256,24 @@ Result<std::vector<EndpointRow>> SqliteStore::endpoints() {
 }
 
 Result<std::vector<VersionRow>> SqliteStore::versions() {
-  return rows<VersionRow>(
-      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms, measures_json FROM versions "
-      "ORDER BY tenant, endpoint, number",
-      read_version);
+  return rows<VersionRow>(fmt::format("{} ORDER BY tenant, endpoint, number", kSelectVersions), read_version);
 }
 
 Result<std::vector<VersionRow>> SqliteStore::versions_of(std::string_view tenant, std::string_view name) {
-  return rows<VersionRow>(
-      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms, measures_json FROM versions "
-      "WHERE tenant = ?1 AND endpoint = ?2 ORDER BY number",
-      read_version, tenant, name);
+  return rows<VersionRow>(fmt::format("{} WHERE tenant = ?1 AND endpoint = ?2 ORDER BY number", kSelectVersions),
+                          read_version, tenant, name);
 }
 
 Result<std::optional<VersionRow>> SqliteStore::version_like(std::string_view tenant, std::string_view package,
                                                             std::string_view settings_json) {
   // Two steps, each of which ends at its first row: thousands of endpoints may have the same package.
-  constexpr std::string_view kColumns =
-      "SELECT tenant, endpoint, number, package, settings_json, report_json, created_ms, measures_json FROM versions ";
-  auto same =
-      rows<VersionRow>(fmt::format("{} WHERE package = ?1 AND tenant = ?2 AND settings_json = ?3 LIMIT 1", kColumns),
-                       read_version, package, tenant, settings_json);
+  auto same = rows<VersionRow>(
+      fmt::format("{} WHERE package = ?1 AND tenant = ?2 AND settings_json = ?3 LIMIT 1", kSelectVersions),
+      read_version, package, tenant, settings_json);
   if (!same.ok()) return std::move(same.error());
   if (!same->empty()) return std::optional(std::move(same->front()));
-  auto any = rows<VersionRow>(fmt::format("{} WHERE package = ?1 AND tenant = ?2 LIMIT 1", kColumns), read_version,
-                              package, tenant);
+  auto any = rows<VersionRow>(fmt::format("{} WHERE package = ?1 AND tenant = ?2 LIMIT 1", kSelectVersions),
+                              read_version, package, tenant);
   if (!any.ok()) return std::move(any.error());
   if (any->empty()) return std::optional<VersionRow>();
   return std::optional(std::move(any->front()));

@@ -8,17 +8,15 @@ import socket
 import threading
 import time
 
+import harness
 import pytest
 from harness import MODELS, Server, alive, rows, wait_for
 
-X, Y = rows("iris", 4)
+X, _ = rows("iris", 4)
 
 
 def check(server, name="iris"):
-    answer = server.infer(name, X)
-    assert answer.status == 200, answer.body
-    assert answer.json()["outputs"][0]["data"] == Y.tolist()
-    return start_of(answer)
+    return start_of(harness.check(server, name))
 
 
 def start_of(answer):

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from harness import BINARY, Server, alive, rows, wait_for
+from harness import BINARY, Server, alive, check, rows, wait_for
 
 X, Y = rows("iris", 4)
 
@@ -19,13 +19,6 @@ def server():
     with Server() as s:
         s.deploy("iris", "iris_logreg.onnx", "--idle", "60s")
         yield s
-
-
-def check(server, name="iris"):
-    answer = server.infer(name, X)
-    assert answer.status == 200, answer.body
-    assert answer.json()["outputs"][0]["data"] == Y.tolist()
-    return answer
 
 
 class Load:

@@ -10,10 +10,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness import DEPS, MODELS, Server, rows, wait_for
+from harness import DEPS, MODELS, Server, check, rows, wait_for
 from stores import S3, digest
 
-X, Y = rows("iris", 4)
+X, _ = rows("iris", 4)
 IRIS = (MODELS / "iris_logreg.onnx").read_bytes()
 SLOW = DEPS / "models/efficientnet_lite0.onnx"  # its compile job is long enough to be met
 COLD = ("--idle", "1s")
@@ -46,13 +46,6 @@ def events(server, name):
 
 def phases(answer):
     return {n: float(d) for n, d in re.findall(r"(\w+);dur=([\d.]+)", answer.headers["Server-Timing"])}
-
-
-def check(server, name="iris"):
-    answer = server.infer(name, X)
-    assert answer.status == 200, answer.body
-    assert answer.json()["outputs"][0]["data"] == Y.tolist()
-    return answer
 
 
 def refused(answer, status, reason):

@@ -6,10 +6,9 @@ import re
 import threading
 
 import pytest
-from harness import DEPS, MODELS, Server, alive, http, rows
+from harness import DEPS, MODELS, Server, alive, check, http
 from stores import KEY, S3, SECRET, Liar, Registry, digest
 
-X, Y = rows("iris", 4)
 IRIS = (MODELS / "iris_logreg.onnx").read_bytes()
 LARGE = DEPS / "models/efficientnet_lite0.onnx"  # 18.5 MB: three parts
 
@@ -20,12 +19,6 @@ def deploy(server, source, name="iris", spec=None):
 
 def refused(answer, status, reason):
     assert (answer.status, answer.headers["Mayfly-Reason"]) == (status, reason), answer.body
-
-
-def check(server, name="iris"):
-    answer = server.infer(name, X)
-    assert answer.status == 200, answer.body
-    assert answer.json()["outputs"][0]["data"] == Y.tolist()
 
 
 def packages(server):

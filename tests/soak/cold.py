@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from loads import Server, rows, wait_for
-from harness import descriptors, parents
+from harness import NETWORKS, descriptors, parents
 
 MODELS = {"iris": (4,), "letter": (16,), "digits": (8, 8)}  # name in tests/models: shape of a row
 FILES = {"iris": "iris_logreg.onnx", "letter": "letter_mlp.onnx", "digits": "digits_cnn.onnx"}
@@ -33,7 +33,6 @@ ROWS = 45  # of each model
 ENDPOINTS = 6  # of each client
 WARM_UP = 20  # cycles of each client before the first look
 KILL_SECONDS = (0.05, 0.4)
-NETWORKS = 64 + 4 + 1  # kept, of the blanks, the launcher's own
 KILLS = {"instance": 70, "blank": 20, "zygote": 10}
 SETTLE_SECONDS = 30
 MEMORY_BYTES = {"server": 8 << 20, "launcher": 1 << 20, "zygote": 2 << 20}  # more than at the first look

@@ -26,12 +26,11 @@ from pathlib import Path
 
 import numpy as np
 from loads import BENCH, Load, Server, X, Y, http_request, iris_cases, wait_for
-from harness import DEPS, MODELS, descriptors
+from harness import DEPS, MODELS, NETWORKS, descriptors
 
 SAMPLE_SECONDS = 5
 MIN_SAMPLES = 12
 MEMORY_PART, MEMORY_BYTES = 0.05, 8 << 20  # the last third may have this much more than the middle one, whichever is more
-NETWORKS = 64 + 4 + 1  # kept, of the blanks, the launcher's own
 DESCRIPTORS = 8  # and so many descriptors more or fewer: each running instance has some
 DESCRIPTORS_AT_REST = 2  # the same in the end, with no instance left, against the start
 IDLE = "2s"

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "base/fd.h"
+#include "base/write_all.h"
 #include "runtimes/onnx/memory_use.h"
 #include "runtimes/onnx/model_scan.h"
 #include "runtimes/onnx/ort_api.h"
@@ -52,14 +53,9 @@ Result<Mapping> map_file(int fd, std::uint64_t bytes, const char* what) {
 
 std::span<const std::byte> bytes_of(const Mapping& m) { return {static_cast<const std::byte*>(m.data()), m.size()}; }
 
-Status write_all(int fd, std::span<const std::byte> data) {
+Status write_artefact(int fd, std::span<const std::byte> data) {
   if (lseek(fd, 0, SEEK_SET) < 0) return errno_error(errno, "rewind the artefact");
-  while (!data.empty()) {
-    const ssize_t n = write(fd, data.data(), std::min(data.size(), kCopyBytes));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return errno_error(errno, "write the artefact");
-    data = data.subspan(static_cast<std::size_t>(n));
-  }
+  if (!write_all(fd, data, kCopyBytes)) return errno_error(errno, "write the artefact");
   return Ok{};
 }
 
@@ -77,7 +73,7 @@ Result<std::uint64_t> optimise(const Ort& ort, std::span<const std::byte> model,
   auto mapped = map_file(file.get(), bytes, "optimised model");
   if (!mapped.ok()) return std::move(mapped.error());
   unlink(path.c_str());
-  MAYFLY_TRY(write_all(args.artefact_fd, bytes_of(*mapped)));
+  MAYFLY_TRY(write_artefact(args.artefact_fd, bytes_of(*mapped)));
   return bytes;
 }
 
@@ -128,7 +124,7 @@ Result<std::string> compile(const CompileArgs& args) {
   }
   Measured m;
   if (scan->is_ort) {
-    MAYFLY_TRY(write_all(args.artefact_fd, bytes_of(*model)));
+    MAYFLY_TRY(write_artefact(args.artefact_fd, bytes_of(*model)));
     m.artefact_bytes = args.model_bytes;
   } else {
     auto bytes = optimise(ort, bytes_of(*model), args);

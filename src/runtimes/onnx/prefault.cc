@@ -45,9 +45,12 @@ std::span<std::byte> grow_heap(std::size_t bytes) {
 }
 
 // One fault for each piece, which maps the pages around. MADV_POPULATE_READ looks at each page by itself: 3.7 ms for
-// 90 MB instead of 0.5. Where the file has become shorter since it was mapped this is SIGBUS, as for the session
-// itself.
-void read_each_piece(std::span<const std::byte> range) {
+// 90 MB instead of 0.5. Of the last page it tells whether the file still reaches so far; a read behind its end would be
+// SIGBUS.
+void read_each_piece(std::span<std::byte> range) {
+  if (range.empty()) return;
+  const std::size_t last = (range.size() - 1) / kPage * kPage;
+  if (madvise(&range[last], 1, MADV_POPULATE_READ) != 0) return;
   for (std::size_t at = 0; at < range.size(); at += kFaultAround)
     static_cast<void>(*const_cast<const volatile std::byte*>(&range[at]));
 }

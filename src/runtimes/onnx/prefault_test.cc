@@ -67,5 +67,11 @@ TEST_F(PrefaultTest, TakesAnyHeapSize) {
   }
 }
 
+TEST_F(PrefaultTest, AMappingThatIsGoneHarmsNothing) {
+  const Mapping m = map();
+  ASSERT_EQ(ftruncate(file_.get(), kPage), 0);  // reading behind its end would be SIGBUS
+  const Prefault prefault(bytes(m), 0);
+}
+
 }  // namespace
 }  // namespace mayfly

@@ -36,20 +36,16 @@ int add_code(dl_phdr_info* object, std::size_t, void* search_ptr) {
 
 void* at(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
-// An aligned copy, or 0. On small pages it would cost each clone more than it saves.
-std::uintptr_t copy_of(const Range& code) {
+// An aligned copy that may be run, or null. On small pages it would cost each clone more than it saves.
+char* copy_of(const Range& code) {
   const std::size_t bytes = code.end - code.begin;
-  void* const reserved = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (reserved == MAP_FAILED) return 0;
-  const auto start = reinterpret_cast<std::uintptr_t>(reserved);
-  const std::uintptr_t copy = (start + kHugePage - 1) / kHugePage * kHugePage;
-  if (copy > start) munmap(reserved, copy - start);
-  if (copy < start + kHugePage) munmap(at(copy + bytes), start + kHugePage - copy);
-  madvise(at(copy), bytes, MADV_HUGEPAGE);
-  std::memcpy(at(copy), at(code.begin), bytes);
-  if (move_to_huge_pages(at(copy), bytes) && mprotect(at(copy), bytes, PROT_READ | PROT_EXEC) == 0) return copy;
-  munmap(at(copy), bytes);
-  return 0;
+  char* const copy = map_aligned(bytes);
+  if (copy == nullptr) return nullptr;
+  madvise(copy, bytes, MADV_HUGEPAGE);
+  std::memcpy(copy, at(code.begin), bytes);
+  if (move_to_huge_pages(copy, bytes) && mprotect(copy, bytes, PROT_READ | PROT_EXEC) == 0) return copy;
+  munmap(copy, bytes);
+  return nullptr;
 }
 
 }  // namespace
@@ -60,8 +56,8 @@ bool put_code_on_huge_pages(const std::string& library_path) {
   bool all = !search.code.empty();
   for (const Range& code : search.code) {
     const std::size_t bytes = code.end - code.begin;
-    const std::uintptr_t copy = copy_of(code);
-    if (copy == 0 || mremap(at(copy), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at(code.begin)) == MAP_FAILED)
+    char* const copy = copy_of(code);
+    if (copy == nullptr || mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at(code.begin)) == MAP_FAILED)
       all = false;
   }
   return all;

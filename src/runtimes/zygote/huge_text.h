@@ -1,5 +1,5 @@
 // The runtime's code on huge pages. Mapped from its file, an instance has a fault for each 64 KB of it that it runs,
-// and its end takes down an entry for each 4 KB: together a tenth of a small model's start. A copy on pages of 2 MB is
+// and its end takes down an entry for each 4 KB: together a fifth of a small model's start. A copy on pages of 2 MB is
 // made once, by the zygote, and its clones have it without a fault.
 #pragma once
 #include <string>

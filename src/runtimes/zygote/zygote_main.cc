@@ -3,7 +3,7 @@
 
 #include <cstdio>
 
-#include "runtimes/zygote/program/program.h"
+#include "launcher/protocol.h"
 #include "runtimes/zygote/zygote.h"
 
 int main(int argc, char** argv) {

@@ -6,9 +6,9 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <span>
 
 #include "base/fd.h"
+#include "base/write_all.h"
 
 // The bytes of MAYFLY_ZYGOTE_IMAGE, a file of the build.
 asm(".pushsection .rodata.zygote_image, \"a\"\n"
@@ -34,15 +34,6 @@ Fd executable_memory_file() {
   int fd = memfd_create("mayfly-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
   if (fd < 0 && errno == EINVAL) fd = memfd_create("mayfly-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   return Fd(fd);
-}
-
-bool write_all(int fd, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = write(fd, bytes.data(), bytes.size());
-    if (n <= 0) return false;
-    bytes = bytes.subspan(static_cast<std::size_t>(n));
-  }
-  return true;
 }
 
 }  // namespace

@@ -6,10 +6,8 @@
 
 namespace mayfly {
 
-inline constexpr int kZygoteSocket = 3;  // the launcher's end of it is the zygote's only descriptor above 2
-
-// Becomes the zygote: the program is executed out of a sealed memory file, so that no file system is needed that is
-// writable or allows to execute. Returns only where that fails.
+// Becomes the zygote, which finds the launcher's socket at kZygoteSocket: the program is executed out of a sealed
+// memory file, so that no file system is needed that is writable or allows to execute. Returns only where that fails.
 Error exec_zygote(const std::string& runtime_library);
 
 }  // namespace mayfly

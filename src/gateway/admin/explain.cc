@@ -139,7 +139,7 @@ Json wait_of(std::string_view finds, const VersionRecord* record, std::uint64_t 
   const Measures& m = record->measures;
   const policy::RunTime& t = finds == "parked" ? m.resume : m.start;
   if (!t.measured()) return {};
-  const std::uint64_t wait = t.mean_ns() - std::min(t.mean_ns(), m.run.mean_ns()) + (finds == "cold" ? again_ns : 0);
+  const std::uint64_t wait = t.mean_ns() - std::min(t.mean_ns(), m.work.mean_ns()) + (finds == "cold" ? again_ns : 0);
   return static_cast<double>(wait / 1000) / 1000.0;
 }
 
